@@ -1,0 +1,115 @@
+//! The shapes of the admin API.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::id::{Incarnation, NamespaceId, NodeId};
+use crate::report::{Description, Host, Mode, Worker};
+use crate::room::RoomView;
+
+/// Whether a node can be counted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// Its reports come.
+    Alive,
+    /// A report is overdue; its lease still holds.
+    Suspect,
+    /// Its lease is over.
+    Lost,
+}
+
+/// The load of each resource, in thousandths of the node's capacity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Load {
+    pub cpu_permille: u32,
+    pub memory_permille: u32,
+    pub bandwidth_permille: u32,
+    pub streams_permille: u32,
+    pub participants_permille: u32,
+    pub rooms_permille: u32,
+    /// The largest of them: what placement counts.
+    pub worst_permille: u32,
+}
+
+/// A node as the scheduler knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NodeView {
+    pub id: NodeId,
+    pub state: NodeState,
+    pub mode: Mode,
+    pub incarnation: Incarnation,
+    #[serde(flatten)]
+    pub description: Description,
+    pub load: Load,
+    pub rooms: u32,
+    pub participants: u32,
+    pub streams: u32,
+    pub workers: Vec<Worker>,
+    pub host: Host,
+    /// How long ago its last report came.
+    pub report_age_ms: u64,
+}
+
+/// A scheduler of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SchedulerView {
+    pub id: String,
+    /// Where agents reach its cluster listener.
+    pub cluster_url: String,
+    pub version: String,
+}
+
+/// The store as this scheduler sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StoreView {
+    /// `embedded` or `redis`.
+    pub kind: String,
+    pub reachable: bool,
+}
+
+/// How many nodes are in which state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct NodeCounts {
+    pub alive: u32,
+    pub suspect: u32,
+    pub lost: u32,
+}
+
+/// The cluster at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterView {
+    /// The scheduler that answers.
+    pub scheduler: String,
+    pub version: String,
+    pub ready: bool,
+    pub schedulers: Vec<SchedulerView>,
+    pub store: StoreView,
+    pub nodes: NodeCounts,
+    pub rooms: u32,
+    pub participants: u32,
+    /// How long the grace still runs; absent when none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_left_ms: Option<u64>,
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// What to pass as `cursor` for the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// A page of nodes.
+pub type NodePage = Page<NodeView>;
+/// A page of rooms.
+pub type RoomPage = Page<RoomView>;
+
+/// How a list of rooms is cut.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RoomFilter {
+    pub namespace: Option<NamespaceId>,
+    pub node: Option<NodeId>,
+}

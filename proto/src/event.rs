@@ -1,0 +1,31 @@
+//! What schedulers learn from the shared store, within milliseconds, and fold into their view.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Epoch, Incarnation, NodeId, RoomKey};
+use crate::report::Report;
+use crate::room::Claim;
+
+/// One change of the shared state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A room was granted, prolonged, opened or asserted. `ttl_ms` is how long a grant holds from when it was written.
+    Claimed {
+        #[serde(flatten)]
+        key: RoomKey,
+        claim: Claim,
+        #[serde(default)]
+        ttl_ms: u64,
+    },
+    /// The room's claim is gone.
+    Released {
+        #[serde(flatten)]
+        key: RoomKey,
+        epoch: Epoch,
+    },
+    /// A node renewed its lease and said what it does. Boxed: it is by far the largest.
+    Reported(Box<Report>),
+    /// A node ended its incarnation itself (an agent that stops).
+    Left { node: NodeId, incarnation: Incarnation },
+}

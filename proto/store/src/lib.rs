@@ -1,0 +1,12 @@
+//! The state that schedulers and agents share: claims, leases, reports, commands.
+//!
+//! [`claim`] is the specification of ownership; [`embedded`] runs it in memory, [`redis`] runs it as Lua in Redis. Both
+//! stand behind [`NodeStore`] (what an agent does) and [`Store`] (what a scheduler does besides), and one suite of
+//! tests holds all three together. The rules are those of the ownership protocol in ARCHITECTURE.md.
+
+pub mod contract;
+pub mod error;
+pub mod operation;
+
+pub use contract::{NodeStore, Store};
+pub use error::StoreError;

@@ -1,0 +1,239 @@
+//! What can be asked of the store, and its answers. Serialisable, so that an agent without Redis can ask a scheduler.
+
+use serde::{Deserialize, Serialize};
+
+use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
+use roost_proto::report::Report;
+use roost_proto::room::{Claim, Run};
+
+/// Takes a node's lease under a never-used incarnation (rule 8).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Register {
+    pub node: NodeId,
+    /// The run that the caller believes the node's bucket to be in.
+    pub run: Run,
+    /// Tells this process from all others; a process that takes its own node again after a lapse sends the same.
+    pub process: String,
+    /// The last incarnation that this process had, 0 at first; the new one is larger.
+    pub after: Incarnation,
+    pub lease_ms: u64,
+}
+
+/// The answer to [`Register`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Registered {
+    /// `store_ms` is the store's clock when it answered.
+    Yes { incarnation: Incarnation, store_ms: u64 },
+    /// Another process holds an unlapsed lease of this node.
+    Taken { until_store_ms: u64 },
+    /// The bucket is in another run (rule 1).
+    NewRun { run: Run },
+}
+
+/// Renews a lease (rule 6) and publishes the report, in one write.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Renew {
+    /// The run that the caller believes the node's bucket to be in.
+    pub run: Run,
+    /// Names node, incarnation and the lease's length.
+    pub report: Report,
+}
+
+/// The answer to [`Renew`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Renewed {
+    Yes {
+        store_ms: u64,
+    },
+    /// The lease is over; it is never renewed (rule 8).
+    Lapsed,
+    NewRun {
+        run: Run,
+    },
+}
+
+/// One node's claim on one room, as the node names it in what it asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    pub room: RoomKey,
+    /// The run that the caller believes the room's bucket to be in.
+    pub run: Run,
+    pub node: NodeId,
+    pub incarnation: Incarnation,
+    pub epoch: Epoch,
+}
+
+/// The answer to `open` (rule 4): granted to open, if it is still this node's in this generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Opened {
+    /// It is open now, or was open already in exactly this generation.
+    Yes,
+    /// It is not this node's in this generation; `current` is what is there (never a void record).
+    No {
+        current: Option<Claim>,
+    },
+    NewRun {
+        run: Run,
+    },
+}
+
+/// Asserts that a room is open here (rules 9 and 17 to 19).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assert {
+    /// What the node holds or held. In the same run: its old incarnation and epoch (rule 9).
+    pub held: Holding,
+    /// The incarnation under which it wants the room: the same if its lease never lapsed (rule 17).
+    pub incarnation: Incarnation,
+}
+
+/// The answer to [`Assert`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Asserted {
+    /// Open here, in this generation: a new one after a lapse, the old one in a new run.
+    Yes {
+        epoch: Epoch,
+    },
+    /// The room is lost; `current` is who has it.
+    No {
+        current: Option<Claim>,
+    },
+    NewRun {
+        run: Run,
+    },
+}
+
+/// The answer to `release` (rule 10).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Released {
+    /// It is gone, or was not this node's in this generation: either way nothing of it remains.
+    Yes,
+    NewRun {
+        run: Run,
+    },
+}
+
+/// Posts the highest epoch that the caller knows of in a bucket; its counter is never below it again (rule 20).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Raise {
+    pub bucket: u8,
+    pub run: Run,
+    pub epoch: Epoch,
+}
+
+/// The answer to [`Raise`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Raised {
+    Yes,
+    NewRun { run: Run },
+}
+
+/// Ends the node's incarnation: the lease is over at once. Sent last by an agent that stops.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leave {
+    pub node: NodeId,
+    pub run: Run,
+    pub incarnation: Incarnation,
+}
+
+/// Gives a room to a node (rule 3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    pub room: RoomKey,
+    /// The run that the caller believes the room's bucket to be in.
+    pub run: Run,
+    /// The whole record that the caller saw; the grant fails if there is another.
+    pub seen: Option<Claim>,
+    pub node: NodeId,
+    pub incarnation: Incarnation,
+    /// How long the grant waits for the first participant.
+    pub ttl_ms: u64,
+}
+
+/// The answer to [`Grant`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Granted {
+    Yes {
+        epoch: Epoch,
+        store_ms: u64,
+    },
+    /// Another record is there, or none where one was seen.
+    No {
+        current: Option<Claim>,
+    },
+    NewRun {
+        run: Run,
+    },
+}
+
+/// The answer to `prolong`: a granted claim's time starts anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prolonged {
+    /// It is granted for the whole `ttl_ms` again, or has been opened in the same generation.
+    Yes,
+    /// Something else is there.
+    No {
+        current: Option<Claim>,
+    },
+    NewRun {
+        run: Run,
+    },
+}
+
+/// The lease of one incarnation, as the store has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    pub incarnation: Incarnation,
+    pub until_store_ms: u64,
+    /// Over, by the store's clock, in the current run: a fact that never changes back (rule 12).
+    pub lapsed: bool,
+}
+
+/// A scheduler of the cluster, as it enlists itself for agents and other schedulers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedulerEntry {
+    pub id: String,
+    pub cluster_url: String,
+    pub version: String,
+}
+
+/// One operation of an agent on the store, as it travels to a scheduler.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum NodeOperation {
+    /// Which runs are the buckets in? Answered with `Runs`.
+    Runs,
+    Register(Register),
+    /// Boxed: it is by far the largest.
+    Renew(Box<Renew>),
+    Open(Holding),
+    Assert(Assert),
+    Release(Holding),
+    Raise(Raise),
+    Leave(Leave),
+    Schedulers,
+}
+
+/// The store's answer to a [`NodeOperation`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", content = "data", rename_all = "snake_case")]
+pub enum NodeAnswer {
+    Runs(Vec<Run>),
+    Registered(Registered),
+    Renewed(Renewed),
+    Opened(Opened),
+    Asserted(Asserted),
+    Released(Released),
+    Raised(Raised),
+    Left,
+    Schedulers(Vec<SchedulerEntry>),
+    /// The scheduler's store failed: certainly not done.
+    Unavailable(String),
+    /// The scheduler's store failed: it may have been done.
+    Unknown(String),
+}
