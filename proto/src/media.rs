@@ -17,7 +17,12 @@ pub const MAX_LINE_BYTES: usize = 1024 * 1024;
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromMedia {
     Hello(Hello),
-    Reply { id: u64, result: Result<MediaReply, MediaError> },
+    /// `result` is `{"ok": …}` or `{"error": …}`.
+    Reply {
+        id: u64,
+        #[serde(with = "outcome")]
+        result: Result<MediaReply, MediaError>,
+    },
     Event(MediaEvent),
 }
 
@@ -305,5 +310,46 @@ impl MediaError {
     /// An error of this code.
     pub fn new(code: MediaErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
+    }
+}
+
+/// Writes a result with the lower-case names of the rest of the protocol.
+mod outcome {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{MediaError, MediaReply};
+
+    #[derive(Serialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Written<'a> {
+        Ok(&'a MediaReply),
+        Error(&'a MediaError),
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Read {
+        Ok(MediaReply),
+        Error(MediaError),
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        result: &Result<MediaReply, MediaError>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match result {
+            Ok(reply) => Written::Ok(reply),
+            Err(error) => Written::Error(error),
+        }
+        .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Result<MediaReply, MediaError>, D::Error> {
+        Ok(match Read::deserialize(deserializer)? {
+            Read::Ok(reply) => Ok(reply),
+            Read::Error(error) => Err(error),
+        })
     }
 }

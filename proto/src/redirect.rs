@@ -116,7 +116,7 @@ pub enum SoraClient {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SoraServer {
     Redirect { location: String },
-    Error(Problem),
+    Error { problem: Problem },
 }
 
 #[cfg(test)]
