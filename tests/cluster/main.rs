@@ -1,0 +1,1 @@
+//! Real processes, real Redis: does it hold for real?

@@ -1,0 +1,201 @@
+//! Keeps the tree as DESIGN describes it: the layout, the direction of dependencies, the size of files and functions.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const FILE_LINES: usize = 500;
+const FUNCTION_LINES: usize = 70;
+
+/// What stands at the top; nothing else is added beside it, but files and folders that begin with a dot.
+const TOP: &[&str] = &[
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONFIGURATION.md",
+    "CONTRIBUTING.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "Makefile",
+    "OPERATIONS.md",
+    "README.md",
+    "clippy.toml",
+    "dashboards",
+    "deny.toml",
+    "docker",
+    "node-agent",
+    "proto",
+    "rust-toolchain.toml",
+    "rustfmt.toml",
+    "scheduler",
+    "tests",
+];
+
+/// What the pure packages may depend on: nothing that has a clock, a socket, an RNG, a log or a metric.
+const PURE: &[&str] = &["roost-proto", "thiserror"];
+
+/// Which of our packages a package may depend on.
+const DIRECTION: &[(&str, &[&str])] = &[
+    ("proto", &[]),
+    ("proto/store", &["roost-proto"]),
+    ("proto/server", &["roost-proto"]),
+    ("scheduler/core", &["roost-proto"]),
+    ("node-agent/core", &["roost-proto"]),
+    ("scheduler", &["roost-proto", "roost-scheduler-core", "roost-server", "roost-store"]),
+    ("node-agent", &["roost-agent-core", "roost-proto", "roost-server", "roost-store"]),
+    ("node-agent/mediasoup", &["roost-proto"]),
+    ("tests", &["roost-proto", "roost-server", "roost-store"]),
+];
+
+#[test]
+fn nothing_stands_at_the_top_that_the_layout_does_not_name() {
+    let top: BTreeSet<String> =
+        files().iter().map(|path| first_part(path)).filter(|name| !name.starts_with('.')).collect();
+    let unknown: Vec<_> = top.iter().filter(|name| !TOP.contains(&name.as_str())).collect();
+    assert!(unknown.is_empty(), "not in the layout: {unknown:?}");
+}
+
+#[test]
+fn no_file_is_longer_than_500_lines() {
+    let long: Vec<_> = code(&["rs", "ts", "mjs", "lua", "py", "css", "html"])
+        .filter(|(path, _)| !path.to_string_lossy().contains("mediasoup/subprojects/"))
+        .map(|(path, text)| (path, text.lines().count()))
+        .filter(|(_, lines)| *lines > FILE_LINES)
+        .collect();
+    assert!(long.is_empty(), "longer than {FILE_LINES} lines: {long:?}");
+}
+
+#[test]
+fn no_function_is_longer_than_70_lines() {
+    let long: Vec<_> = code(&["rs"]).flat_map(|(path, text)| long_functions(&path, &text)).collect();
+    assert!(long.is_empty(), "longer than {FUNCTION_LINES} lines: {long:#?}");
+}
+
+#[test]
+fn every_rust_file_says_what_it_is_for() {
+    let silent: Vec<_> = code(&["rs"]).filter(|(_, text)| !text.starts_with("//! ")).map(|(path, _)| path).collect();
+    assert!(silent.is_empty(), "these files do not open with `//!`: {silent:?}");
+}
+
+#[test]
+fn the_cores_depend_on_nothing_with_a_clock_or_a_socket() {
+    for core in ["scheduler/core", "node-agent/core"] {
+        for dependency in dependencies(core) {
+            assert!(PURE.contains(&dependency.as_str()), "{core} must not depend on {dependency}");
+        }
+        let bans = fs::read_to_string(root().join(core).join("clippy.toml")).unwrap();
+        for banned in ["std::time::Instant::now", "std::time::SystemTime::now", "std::collections::HashMap"] {
+            assert!(bans.contains(banned), "{core}/clippy.toml does not ban {banned}");
+        }
+    }
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    for (package, allowed) in DIRECTION {
+        for dependency in dependencies(package).iter().filter(|name| name.starts_with("roost-")) {
+            assert!(allowed.contains(&dependency.as_str()), "{package} must not depend on {dependency}");
+        }
+    }
+    let members: BTreeSet<String> =
+        manifest(".")["workspace"]["members"].as_array().unwrap().iter().map(text).collect();
+    let known: BTreeSet<String> = DIRECTION.iter().map(|(package, _)| (*package).to_owned()).collect();
+    assert_eq!(members, known, "a package has no rule for its dependencies");
+}
+
+#[test]
+fn no_lint_is_silenced_without_a_reason() {
+    let silenced: Vec<_> = code(&["rs"])
+        .filter(|(path, _)| !path.ends_with("tests/tidy.rs"))
+        .filter(|(_, text)| text.contains("#[allow(") || text.contains("#![allow("))
+        .map(|(path, _)| path)
+        .collect();
+    assert!(silenced.is_empty(), "#[allow] in {silenced:?}: use #[expect(lint, reason)]");
+}
+
+#[test]
+fn no_unfinished_work_is_left_in_code() {
+    let unfinished: Vec<_> = code(&["rs", "ts", "mjs", "lua", "py"])
+        .filter(|(path, _)| !path.ends_with("tests/tidy.rs"))
+        .filter(|(_, text)| ["todo!(", "unimplemented!(", "FIXME", "XXX:"].iter().any(|mark| text.contains(mark)))
+        .map(|(path, _)| path)
+        .collect();
+    assert!(unfinished.is_empty(), "unfinished: {unfinished:?}");
+}
+
+#[test]
+fn scripts_of_the_store_say_what_they_take_and_give() {
+    for (path, text) in code(&["lua"]) {
+        for word in ["KEYS", "ARGV", "Returns"] {
+            let head: String = text.lines().take_while(|line| line.starts_with("--")).collect();
+            assert!(head.contains(word), "{} does not say its {word} at its head", path.display());
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// All files of the tree that git knows or would add, from the top.
+fn files() -> Vec<PathBuf> {
+    let listed = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
+    String::from_utf8(listed.stdout).unwrap().lines().map(PathBuf::from).filter(|p| root().join(p).exists()).collect()
+}
+
+fn code(endings: &[&str]) -> impl Iterator<Item = (PathBuf, String)> {
+    let endings: Vec<String> = endings.iter().map(|ending| (*ending).to_owned()).collect();
+    files()
+        .into_iter()
+        .filter(move |path| path.extension().is_some_and(|e| endings.iter().any(|ending| e == ending.as_str())))
+        .map(|path| {
+            let text = fs::read_to_string(root().join(&path)).unwrap();
+            (path, text)
+        })
+}
+
+fn first_part(path: &Path) -> String {
+    path.components().next().unwrap().as_os_str().to_string_lossy().into_owned()
+}
+
+/// Functions by rustfmt's layout: from the line with `fn` to the brace that closes at the same depth.
+fn long_functions(path: &Path, text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut long = Vec::new();
+    for (start, line) in lines.iter().enumerate() {
+        let depth = line.len() - line.trim_start().len();
+        let is_function = line.trim_start().split(['(', '<']).next().is_some_and(|head| {
+            head.split_whitespace().rev().nth(1) == Some("fn") && !head.trim_start().starts_with("//")
+        });
+        if !is_function || line.trim_end().ends_with(['}', ';']) {
+            continue;
+        }
+        let close = format!("{}}}", " ".repeat(depth));
+        let body = lines[start..].iter().position(|line| *line == close).unwrap_or(0);
+        if body > FUNCTION_LINES + 1 {
+            long.push(format!("{}:{} {} lines", path.display(), start + 1, body - 1));
+        }
+    }
+    long
+}
+
+fn manifest(package: &str) -> toml::Table {
+    let path = root().join(package).join("Cargo.toml");
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).parse().unwrap()
+}
+
+fn dependencies(package: &str) -> Vec<String> {
+    let manifest = manifest(package);
+    manifest.get("dependencies").and_then(|d| d.as_table()).map(|d| d.keys().cloned().collect()).unwrap_or_default()
+}
+
+fn text(value: &toml::Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
