@@ -1,1 +1,17 @@
 //! Real processes, real Redis: does it hold for real?
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod door;
+mod failure;
+mod lookup;
+mod metrics;
+mod race;
+mod redirect;
+
+/// Runs an async test body and shows what went wrong in words.
+fn run(body: impl Future<Output = Result<(), roost_tests::Trouble>>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    if let Err(trouble) = runtime.block_on(body) {
+        panic!("{trouble}");
+    }
+}

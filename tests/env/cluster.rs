@@ -151,11 +151,15 @@ impl Cluster {
     /// Starts one scheduler; `ports` gives it the addresses of a scheduler that ran before.
     pub async fn start_scheduler(&self, index: usize, before: Option<&Scheduler>) -> Result<Scheduler, Trouble> {
         let any = "127.0.0.1:0";
+        let cluster = before.map_or_else(|| self.address(), |before| Ok(before.cluster.clone()))?;
         let mut command = Command::new(binaries::own("roost-scheduler")?);
         command.arg("serve");
         command.args(["--listen", before.map_or(any, |before| &before.public)]);
         command.args(["--admin-listen", before.map_or(any, |before| &before.admin)]);
-        command.args(["--cluster-listen", before.map_or(any, |before| &before.cluster)]);
+        command.args(["--cluster-listen", &cluster]);
+        if !self.plan.dev {
+            command.args(["--cluster-url", &format!("http://{cluster}")]);
+        }
         command.args(["--store", &self.store_url()]).args(self.trust());
         command.args(&self.plan.scheduler_arguments);
         let mut process = Process::start(&format!("scheduler-{index}"), self.folder(), command)?;
@@ -168,8 +172,11 @@ impl Cluster {
     pub async fn start_node(&self, plan: &NodePlan) -> Result<Node, Trouble> {
         let mut command = Command::new(binaries::own("roost-agent")?);
         command.args(["serve", "--node-id", &plan.id, "--region", &plan.region]);
-        for listener in ["--signaling-listen", "--control-listen", "--link-listen"] {
-            command.args([listener, "127.0.0.1:0"]);
+        let (signaling, link) = (self.address()?, self.address()?);
+        command.args(["--signaling-listen", &signaling, "--control-listen", "127.0.0.1:0", "--link-listen", &link]);
+        if !self.plan.dev {
+            command.args(["--signaling-url", &format!("ws://{signaling}/signaling")]);
+            command.args(["--link-url", &format!("ws://{link}")]);
         }
         let uplink = match (&self.redis, self.schedulers.first()) {
             (Some(redis), _) => redis.url(),
@@ -291,6 +298,14 @@ impl Cluster {
             redis.process().stop().await?;
         }
         Ok(())
+    }
+
+    /// Where to listen: anywhere in `dev`, which takes the URLs from there, else on a port that is named beforehand.
+    fn address(&self) -> Result<String, Trouble> {
+        if self.plan.dev {
+            return Ok("127.0.0.1:0".to_owned());
+        }
+        Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
     }
 
     fn store_url(&self) -> String {

@@ -67,6 +67,11 @@ impl Process {
         self.child.id()
     }
 
+    /// How it ended; none while it runs.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().ok().flatten().and_then(|status| status.code())
+    }
+
     /// Where its standard error goes.
     #[must_use]
     pub fn log(&self) -> &Path {

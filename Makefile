@@ -1,0 +1,54 @@
+# What a person or CI does with this tree. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo build build-media test test-core test-store test-media verify fix bench setup room clean-demo
+
+STORE ?= embedded
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: ## Show a cluster with real media on loopback: one scheduler, three nodes (STORE=redis: two schedulers)
+	@.ci/setup media browser room $(if $(filter redis,$(STORE)),redis)
+	cargo build --release -p roost-scheduler -p roost-agent -p roost-mediasoup -p roost-tests --bin roost-scheduler --bin roost-agent --bin roost-mediasoup --bin roost-demo
+	@target/release/roost-demo --store $(STORE)
+
+test: ## Run every test; installs what is missing (asks before sudo)
+	@.ci/setup media browser room redis prometheus aiortc
+	$(MAKE) build
+	cargo test
+	cargo test -p roost-mediasoup
+	cargo clippy -p roost-mediasoup --all-targets -- -D warnings
+	npm --prefix dashboards/room test
+	cargo test -p roost-tests --test browser -- --test-threads 1
+
+test-core: ## Test the two pure cores only: seconds
+	cargo test -p roost-scheduler-core -p roost-agent-core
+
+test-store: ## Test the shared state against a real Redis
+	@.ci/setup redis
+	cargo test -p roost-store
+
+verify: ## Check format, lints, layout and docs; changes nothing, compiles no C++
+	cargo fmt --all --check
+	cargo clippy --all-targets -- -D warnings
+	cargo test -q -p roost-tests --test tidy
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -q
+	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: licences and advisories are not checked"; fi
+
+fix: ## Format, apply lints' suggestions, accept golden files
+	cargo fmt --all
+	cargo clippy --all-targets --fix --allow-dirty --allow-staged
+	ROOST_ACCEPT=1 cargo test -q -p roost-proto --test golden
+
+bench: ## Print rates, latencies and CPU per request as ratios against bare handlers
+	@.ci/setup redis
+	cargo build --release -p roost-scheduler -p roost-agent -p roost-tests --bin roost-scheduler --bin roost-agent --bin roost-bench
+	target/release/roost-bench
+
+build: ## Build all binaries, the media worker too (debug)
+	cargo build
+	cargo build -p roost-mediasoup
+
+setup: ## Install what demo and test need, without running them
+	@.ci/setup media browser room redis prometheus aiortc
