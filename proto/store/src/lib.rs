@@ -4,9 +4,14 @@
 //! stand behind [`NodeStore`] (what an agent does) and [`Store`] (what a scheduler does besides), and one suite of
 //! tests holds all three together. The rules are those of the ownership protocol in ARCHITECTURE.md.
 
+pub mod claim;
 pub mod contract;
+pub mod embedded;
 pub mod error;
+pub mod lease;
+mod nonce;
 pub mod operation;
 
 pub use contract::{NodeStore, Store};
+pub use embedded::EmbeddedStore;
 pub use error::StoreError;
