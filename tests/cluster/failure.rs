@@ -29,7 +29,7 @@ fn the_rooms_of_a_killed_agent_are_placed_elsewhere_after_its_lease() {
                 (found.node.id.as_str() == "iad-1").then_some(found)
             })
             .await?;
-            eprintln!("placed elsewhere {:?} after the kill", killed.elapsed());
+            println!("placed elsewhere {:?} after the kill", killed.elapsed());
             assert!(after.epoch > before.epoch, "epochs only grow");
             // A renewal may have come just before the kill; nothing is given away before the lease is over.
             assert!(killed.elapsed() > LEASE - Duration::from_millis(1_500), "given away after {:?}", killed.elapsed());

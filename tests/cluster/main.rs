@@ -1,5 +1,6 @@
 //! Real processes, real Redis: does it hold for real?
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::print_stdout, reason = "figures are shown with --nocapture")]
 
 mod door;
 mod failure;
