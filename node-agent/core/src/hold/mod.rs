@@ -1,0 +1,362 @@
+//! Which rooms the node holds, and what follows for a participant at the door (rules 4, 5, 8 to 11, 16 and 21).
+
+mod ended;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use roost_proto::hash::BUCKETS;
+use roost_proto::id::{Epoch, Incarnation, RoomKey};
+use roost_proto::time::Millis;
+
+use crate::lease::{Lease, Standing};
+use ended::{Ended, ROOMS_REMEMBERED};
+
+/// How many releases may wait for an answer besides those of rooms that were open here.
+const DISOWNED_LIMIT: usize = 4_096;
+
+/// A claim that somebody says this node has: from a ticket, or from a lookup that the node made itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    pub incarnation: Incarnation,
+    pub epoch: Epoch,
+}
+
+/// What to do for somebody at the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The room is open here: in. `opened_as` names the room in the media server.
+    Admit { opened_as: Epoch },
+    /// Open the room in the store first (rule 4): [`Holdings::begin_open`].
+    Open,
+    /// It is being opened: wait for that, and ask again.
+    Wait,
+    /// The room is here, or may be, but nobody can be admitted to it at the moment.
+    Suspended,
+    /// The offered claim is over, or never was this incarnation's (rule 21).
+    Stale,
+    /// Nothing is known of the room here, and nothing was offered.
+    Unheld,
+}
+
+/// One room that the node holds, or wants back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    pub state: State,
+    /// The incarnation that the claim names, as far as the node knows.
+    pub incarnation: Incarnation,
+    pub epoch: Epoch,
+    /// The generation in which it was opened here; a later epoch after a re-assertion changes it not.
+    pub opened_as: Epoch,
+    /// Participants who were admitted and are not gone.
+    pub guests: u32,
+    /// Since when there are none.
+    idle_since: Millis,
+}
+
+/// How far a room has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Asked of the store, not answered: nobody is admitted.
+    Opening,
+    /// Confirmed under the current incarnation: admits while the lease holds.
+    Open,
+    /// To be asserted again, after a lapse or in a new run of the store. Admits until the deadline that was good before
+    /// (rule 16); after a lapse that is never (rule 8).
+    Wanted { until: Millis },
+}
+
+/// A claim as the node names it to the store: to assert it again, or to give it up (rules 9 and 10).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub room: RoomKey,
+    pub incarnation: Incarnation,
+    pub epoch: Epoch,
+}
+
+/// How opening a room failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenFailure {
+    /// The store said no: the claim is over.
+    Refused,
+    /// It was certainly not done; it may be tried again.
+    NotDone,
+    /// It may have been done. That counts as not held (rule 4), and what may be there is given up.
+    Unknown,
+}
+
+/// The rooms of one node.
+#[derive(Debug, Clone)]
+pub struct Holdings {
+    rooms: BTreeMap<RoomKey, Hold>,
+    ended: Ended,
+    releases: BTreeMap<(RoomKey, Epoch), Incarnation>,
+    /// The highest epoch known of each bucket (rule 20).
+    highest: [Epoch; BUCKETS as usize],
+}
+
+impl Default for Holdings {
+    fn default() -> Self {
+        Self::remembering(ROOMS_REMEMBERED)
+    }
+}
+
+impl Holdings {
+    fn remembering(ended: usize) -> Self {
+        Self {
+            rooms: BTreeMap::new(),
+            ended: Ended::new(ended),
+            releases: BTreeMap::new(),
+            highest: [Epoch(0); BUCKETS as usize],
+        }
+    }
+
+    /// What to do for somebody who wants into `room`, with what is `offered`.
+    #[must_use]
+    pub fn knock(&self, room: &RoomKey, offered: Option<Offer>, lease: &Lease, now: Millis) -> Verdict {
+        let Some(hold) = self.rooms.get(room) else { return self.knock_unheld(room, offered, lease, now) };
+        match offered {
+            Some(offer) if offer.epoch < hold.epoch => Verdict::Stale,
+            // Somebody granted the room anew: what is held here is about to prove lost, or kept.
+            Some(offer) if offer.epoch > hold.epoch => Verdict::Suspended,
+            _ if hold.state == State::Opening => Verdict::Wait,
+            _ if hold.admits(lease, now) => Verdict::Admit { opened_as: hold.opened_as },
+            _ => Verdict::Suspended,
+        }
+    }
+
+    fn knock_unheld(&self, room: &RoomKey, offered: Option<Offer>, lease: &Lease, now: Millis) -> Verdict {
+        let Some(offer) = offered else { return Verdict::Unheld };
+        if lease.standing(now) != Standing::Held {
+            return Verdict::Suspended;
+        }
+        if lease.incarnation() != Some(offer.incarnation) || self.ended.contains(room, offer.epoch) {
+            return Verdict::Stale;
+        }
+        Verdict::Open
+    }
+
+    /// Whether somebody may be admitted to `room`, opened here as `opened_as`, at this moment (rule 5).
+    #[must_use]
+    pub fn admits(&self, room: &RoomKey, opened_as: Epoch, lease: &Lease, now: Millis) -> bool {
+        self.rooms.get(room).is_some_and(|hold| hold.opened_as == opened_as && hold.admits(lease, now))
+    }
+
+    /// The store is asked to open `room`. Only after [`Verdict::Open`].
+    pub fn begin_open(&mut self, room: &RoomKey, offer: Offer, now: Millis) {
+        let Offer { incarnation, epoch } = offer;
+        self.note_epoch(room, epoch);
+        let hold = Hold { state: State::Opening, incarnation, epoch, opened_as: epoch, guests: 0, idle_since: now };
+        self.rooms.insert(room.clone(), hold);
+    }
+
+    /// The store opened `room`. False if the answer is for something that is over meanwhile: then it is given up.
+    pub fn opened(&mut self, room: &RoomKey, offer: Offer, now: Millis) -> bool {
+        match self.opening(room, offer) {
+            Some(hold) => {
+                hold.state = State::Open;
+                hold.idle_since = now;
+                true
+            }
+            None => {
+                self.give_up(room, offer);
+                false
+            }
+        }
+    }
+
+    /// The store did not open `room`.
+    pub fn open_failed(&mut self, room: &RoomKey, offer: Offer, failure: OpenFailure) {
+        if self.opening(room, offer).is_some() {
+            self.rooms.remove(room);
+        }
+        match failure {
+            OpenFailure::Refused => self.ended.insert(room, offer.epoch),
+            OpenFailure::NotDone => {}
+            OpenFailure::Unknown => self.give_up(room, offer),
+        }
+    }
+
+    /// Somebody was admitted to `room`.
+    pub fn entered(&mut self, room: &RoomKey) {
+        if let Some(hold) = self.rooms.get_mut(room) {
+            hold.guests += 1;
+        }
+    }
+
+    /// Somebody who was admitted to `room` when it was `opened_as` is gone.
+    pub fn left(&mut self, room: &RoomKey, opened_as: Epoch, now: Millis) {
+        if let Some(hold) = self.rooms.get_mut(room).filter(|hold| hold.opened_as == opened_as) {
+            hold.guests = hold.guests.saturating_sub(1);
+            if hold.guests == 0 {
+                hold.idle_since = now;
+            }
+        }
+    }
+
+    /// Ends `room` if it is here as `opened_as`: nobody is admitted from here on, and its claim is given up (rule 10).
+    pub fn end(&mut self, room: &RoomKey, opened_as: Epoch) -> Option<Hold> {
+        self.rooms.get(room).filter(|hold| hold.opened_as == opened_as)?;
+        let hold = self.rooms.remove(room)?;
+        self.give_up(room, Offer { incarnation: hold.incarnation, epoch: hold.epoch });
+        Some(hold)
+    }
+
+    /// As [`Self::end`], unless somebody is in the room.
+    pub fn end_if_empty(&mut self, room: &RoomKey, opened_as: Epoch) -> Option<Hold> {
+        self.rooms.get(room).filter(|hold| hold.guests == 0)?;
+        self.end(room, opened_as)
+    }
+
+    /// Open rooms into which nobody came, or from which all went, `idle_ms` ago or longer.
+    #[must_use]
+    pub fn idle(&self, idle_ms: u64, now: Millis) -> Vec<(RoomKey, Epoch)> {
+        let idle = |hold: &Hold| hold.state == State::Open && hold.guests == 0 && now.since(hold.idle_since) >= idle_ms;
+        self.rooms.iter().filter(|(_, hold)| idle(hold)).map(|(room, hold)| (room.clone(), hold.opened_as)).collect()
+    }
+
+    /// Gives up an offered claim that is the current incarnation's, but neither held nor being opened here (rule 11).
+    pub fn disown(&mut self, room: &RoomKey, offer: Offer, lease: &Lease) {
+        let is_ours = lease.incarnation() == Some(offer.incarnation);
+        if is_ours && !self.rooms.contains_key(room) && self.releases.len() < DISOWNED_LIMIT {
+            self.give_up(room, offer);
+        }
+    }
+
+    /// Every room must be asserted again: the lease lapsed (`until` zero), or it begins anew in a new run of the store
+    /// (`until` its old deadline). Openings on their way are dropped (rule 8).
+    pub fn suspend_all(&mut self, until: Millis) {
+        self.suspend(until, |_| true);
+    }
+
+    /// As [`Self::suspend_all`], for the rooms of one bucket, whose run has changed.
+    pub fn suspend_bucket(&mut self, bucket: u8, until: Millis) {
+        self.suspend(until, |room| room.bucket() == bucket);
+    }
+
+    fn suspend(&mut self, until: Millis, concerned: impl Fn(&RoomKey) -> bool) {
+        self.rooms.retain(|room, hold| hold.state != State::Opening || !concerned(room));
+        for (_, hold) in self.rooms.iter_mut().filter(|(room, _)| concerned(room)) {
+            hold.state = match hold.state {
+                State::Wanted { until: before } => State::Wanted { until: before.min(until) },
+                State::Open | State::Opening => State::Wanted { until },
+            };
+        }
+    }
+
+    /// The rooms to assert, with the incarnation and epoch that were held.
+    #[must_use]
+    pub fn wanted(&self) -> Vec<Held> {
+        let wanted = self.rooms.iter().filter(|(_, hold)| matches!(hold.state, State::Wanted { .. }));
+        wanted
+            .map(|(room, hold)| Held { room: room.clone(), incarnation: hold.incarnation, epoch: hold.epoch })
+            .collect()
+    }
+
+    /// The store answered yes to the assertion of `asserted`: the room is open under `now_held`. If the room ended
+    /// meanwhile, that is given up.
+    pub fn asserted(&mut self, asserted: &Held, now_held: Offer, lease: &Lease) {
+        self.note_epoch(&asserted.room, now_held.epoch);
+        let is_current = lease.incarnation() == Some(now_held.incarnation);
+        match self.wanted_as(asserted) {
+            Some(hold) => {
+                hold.incarnation = now_held.incarnation;
+                hold.epoch = now_held.epoch;
+                if is_current {
+                    hold.state = State::Open;
+                }
+            }
+            None => self.give_up(&asserted.room, now_held),
+        }
+    }
+
+    /// The store answered no to the assertion of `asserted`: another has the room. Gives the hold that was lost.
+    pub fn lost(&mut self, asserted: &Held) -> Option<Hold> {
+        self.wanted_as(asserted)?;
+        let hold = self.rooms.remove(&asserted.room)?;
+        self.ended.insert(&asserted.room, hold.epoch);
+        Some(hold)
+    }
+
+    /// The claims to give up that the store has not answered for yet.
+    #[must_use]
+    pub fn releases(&self) -> Vec<Held> {
+        let release = |((room, epoch), incarnation): (&(RoomKey, Epoch), &Incarnation)| Held {
+            room: room.clone(),
+            incarnation: *incarnation,
+            epoch: *epoch,
+        };
+        self.releases.iter().map(release).collect()
+    }
+
+    /// Nothing of the claim remains in the store.
+    pub fn released(&mut self, release: &Held) {
+        self.releases.remove(&(release.room.clone(), release.epoch));
+    }
+
+    /// The hold on `room`, if there is one.
+    #[must_use]
+    pub fn get(&self, room: &RoomKey) -> Option<&Hold> {
+        self.rooms.get(room)
+    }
+
+    /// Every room, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&RoomKey, &Hold)> {
+        self.rooms.iter()
+    }
+
+    /// How many rooms there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+    }
+
+    /// The highest epoch known of `bucket`; zero if none is.
+    #[must_use]
+    pub fn highest_epoch(&self, bucket: u8) -> Epoch {
+        self.highest.get(usize::from(bucket)).copied().unwrap_or_default()
+    }
+
+    fn opening(&mut self, room: &RoomKey, offer: Offer) -> Option<&mut Hold> {
+        let is_it = |hold: &&mut Hold| {
+            hold.state == State::Opening && hold.epoch == offer.epoch && hold.incarnation == offer.incarnation
+        };
+        self.rooms.get_mut(room).filter(is_it)
+    }
+
+    fn wanted_as(&mut self, asserted: &Held) -> Option<&mut Hold> {
+        let is_it = |hold: &&mut Hold| {
+            matches!(hold.state, State::Wanted { .. })
+                && hold.epoch == asserted.epoch
+                && hold.incarnation == asserted.incarnation
+        };
+        self.rooms.get_mut(&asserted.room).filter(is_it)
+    }
+
+    fn give_up(&mut self, room: &RoomKey, offer: Offer) {
+        self.ended.insert(room, offer.epoch);
+        self.releases.insert((room.clone(), offer.epoch), offer.incarnation);
+    }
+
+    fn note_epoch(&mut self, room: &RoomKey, epoch: Epoch) {
+        let highest = &mut self.highest[usize::from(room.bucket())];
+        *highest = (*highest).max(epoch);
+    }
+}
+
+impl Hold {
+    fn admits(&self, lease: &Lease, now: Millis) -> bool {
+        match self.state {
+            State::Opening => false,
+            State::Open => lease.incarnation() == Some(self.incarnation) && lease.standing(now) == Standing::Held,
+            State::Wanted { until } => now < until,
+        }
+    }
+}
