@@ -1,1 +1,20 @@
-//! wip
+//! The scheduler's decisions: what is known of nodes and rooms, where a room goes, what a lookup is answered.
+//!
+//! Pure: no clock, no I/O, no randomness, no order that differs from run to run. `now` is always the caller's own
+//! monotonic clock. The README beside this package states the placement problem; the rules named in comments are those
+//! of the ownership protocol in ARCHITECTURE.md.
+
+pub mod filter;
+pub mod grace;
+pub mod join;
+pub mod liveness;
+pub mod load;
+pub mod node;
+pub mod place;
+pub mod request;
+pub mod room;
+#[cfg(test)]
+mod sample;
+pub mod score;
+pub mod time;
+pub mod view;

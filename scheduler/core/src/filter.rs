@@ -1,0 +1,154 @@
+//! The hard constraints: why a node cannot take a room, or a further participant of one that it has.
+
+use roost_proto::admin::NodeState;
+use roost_proto::error::Reason;
+use roost_proto::id::NamespaceId;
+use roost_proto::report::Mode;
+
+use crate::node::Node;
+use crate::request::Request;
+
+/// What the node is asked to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// A room that is open nowhere.
+    NewRoom,
+    /// A further participant of a room that is open on the node.
+    Participant,
+}
+
+/// Why the node cannot; none if it can. The first reason in the order of [`Reason::ALL`].
+///
+/// A node that holds the room is asked for mode and capacity only: liveness is the business of whoever has its claim
+/// in hand, and `avoid` does not move an open room.
+#[must_use]
+pub fn refusal(node: &Node, state: NodeState, wish: Wish, request: &Request<'_>) -> Option<Reason> {
+    match wish {
+        Wish::NewRoom => refuses_namespace(node, &request.key.namespace)
+            .or_else(|| (node.report.mode != Mode::Serving).then_some(Reason::Mode))
+            .or_else(|| (state == NodeState::Lost).then_some(Reason::NotAlive))
+            .or_else(|| request.avoid.contains(&node.report.node).then_some(Reason::Avoided))
+            .or_else(|| is_full(node, wish)),
+        Wish::Participant => {
+            let refuses = matches!(node.report.mode, Mode::BlockNewParticipants | Mode::Maintenance);
+            refuses.then_some(Reason::Mode).or_else(|| is_full(node, wish))
+        }
+    }
+}
+
+fn refuses_namespace(node: &Node, namespace: &NamespaceId) -> Option<Reason> {
+    let served = &node.report.description.namespaces;
+    (!served.is_empty() && !served.contains(namespace)).then_some(Reason::WrongNamespace)
+}
+
+/// Judged on what is there by the node's own word, never on what is expected.
+fn is_full(node: &Node, wish: Wish) -> Option<Reason> {
+    let report = &node.report;
+    let capacity = &report.description.capacity;
+    let reached = |used: u64, limit: u64| limit > 0 && used >= limit;
+    let busiest_way_bps = report.host.network_rx_bps.max(report.host.network_tx_bps);
+    if reached(report.participants.into(), capacity.participants.into()) {
+        Some(Reason::FullParticipants)
+    } else if wish == Wish::NewRoom && reached(report.rooms.into(), capacity.rooms.into()) {
+        Some(Reason::FullRooms)
+    } else if reached(report.streams.into(), capacity.streams.into()) {
+        Some(Reason::FullStreams)
+    } else if reached(busiest_way_bps, capacity.bandwidth_bps) {
+        Some(Reason::FullBandwidth)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+    use roost_proto::report::Report;
+    use roost_proto::time::Millis;
+
+    fn refused(report: Report, state: NodeState, wish: Wish) -> Option<Reason> {
+        let key = sample::room("x");
+        let avoid = [sample::node("avoided")];
+        let request = Request { key: &key, region: None, avoid: &avoid, alternatives: 0, seed: 0 };
+        refusal(&Node::new(report, Millis(0)), state, wish, &request)
+    }
+
+    #[test]
+    fn each_mode_takes_what_its_table_says() {
+        for (mode, new_room, participant) in [
+            (Mode::Serving, None, None),
+            (Mode::BlockNewRooms, Some(Reason::Mode), None),
+            (Mode::BlockNewParticipants, Some(Reason::Mode), Some(Reason::Mode)),
+            (Mode::Draining, Some(Reason::Mode), None),
+            (Mode::Maintenance, Some(Reason::Mode), Some(Reason::Mode)),
+        ] {
+            let report = Report { mode, ..sample::report("a", "eu") };
+            assert_eq!(refused(report.clone(), NodeState::Alive, Wish::NewRoom), new_room, "{mode:?}");
+            assert_eq!(refused(report, NodeState::Alive, Wish::Participant), participant, "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn a_suspect_node_is_eligible_and_a_lost_one_is_not() {
+        let report = sample::report("a", "eu");
+        assert_eq!(refused(report.clone(), NodeState::Suspect, Wish::NewRoom), None);
+        assert_eq!(refused(report, NodeState::Lost, Wish::NewRoom), Some(Reason::NotAlive));
+    }
+
+    #[test]
+    fn a_node_serves_only_its_namespaces_and_all_when_it_names_none() {
+        let mut report = sample::report("a", "eu");
+        report.description.namespaces = vec![NamespaceId::new("acme").unwrap()];
+        assert_eq!(refused(report.clone(), NodeState::Alive, Wish::NewRoom), Some(Reason::WrongNamespace));
+        report.description.namespaces.push(NamespaceId::new("default").unwrap());
+        assert_eq!(refused(report, NodeState::Alive, Wish::NewRoom), None);
+    }
+
+    #[test]
+    fn what_is_avoided_is_refused_for_new_rooms_only() {
+        let report = sample::report("avoided", "eu");
+        assert_eq!(refused(report.clone(), NodeState::Alive, Wish::NewRoom), Some(Reason::Avoided));
+        assert_eq!(refused(report, NodeState::Alive, Wish::Participant), None);
+    }
+
+    #[test]
+    fn a_full_resource_refuses_and_one_without_a_limit_never_does() {
+        type Change = fn(&mut Report);
+        let rows: [(Change, Option<Reason>, Option<Reason>); 6] = [
+            (|r| r.participants = 100, Some(Reason::FullParticipants), Some(Reason::FullParticipants)),
+            (|r| r.participants = 99, None, None),
+            (
+                |r| {
+                    r.description.capacity.rooms = 2;
+                    r.rooms = 2;
+                },
+                Some(Reason::FullRooms),
+                None,
+            ),
+            (
+                |r| {
+                    r.description.capacity.streams = 5;
+                    r.streams = 6;
+                },
+                Some(Reason::FullStreams),
+                Some(Reason::FullStreams),
+            ),
+            (
+                |r| {
+                    r.description.capacity.bandwidth_bps = 10;
+                    r.host.network_rx_bps = 10;
+                },
+                Some(Reason::FullBandwidth),
+                Some(Reason::FullBandwidth),
+            ),
+            (|r| (r.rooms, r.streams, r.host.network_rx_bps) = (u32::MAX, u32::MAX, u64::MAX), None, None),
+        ];
+        for (row, (change, new_room, participant)) in rows.into_iter().enumerate() {
+            let mut report = sample::report("a", "eu");
+            change(&mut report);
+            assert_eq!(refused(report.clone(), NodeState::Alive, Wish::NewRoom), new_room, "row {row}");
+            assert_eq!(refused(report, NodeState::Alive, Wish::Participant), participant, "row {row}");
+        }
+    }
+}

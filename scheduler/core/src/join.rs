@@ -1,0 +1,357 @@
+//! What to do with a lookup, given what is known of its room: answer, ask the store for one more fact, grant, or wait.
+
+use roost_proto::admin::NodeState;
+use roost_proto::id::{Epoch, Incarnation, NodeId};
+use roost_proto::lookup::{Alternative, NodeAddress};
+use roost_proto::room::{Claim, ClaimState, Run};
+use roost_proto::time::Millis;
+
+use crate::filter::{Wish, refusal};
+use crate::node::Node;
+use crate::place::{NoNode, alternatives, place};
+use crate::request::Request;
+use crate::room::Room;
+use crate::time::{GRANT_TTL_MS, PROLONG_AFTER_MS};
+use crate::view::View;
+
+/// The node that a lookup answers with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    pub node: NodeAddress,
+    pub incarnation: Incarnation,
+    /// 0 as long as the room is not granted.
+    pub epoch: Epoch,
+    /// How long the claim is kept for the first participant.
+    pub ttl_ms: u64,
+    pub alternatives: Vec<Alternative>,
+}
+
+/// The next step of a lookup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The room lives there.
+    Existing(Home),
+    /// The room is granted there, and the grant is getting old: prolong it, then answer.
+    Prolong { home: Home, claim: Claim },
+    /// Nobody has the room, or whoever has it may lose it: grant it, if the store still has what was seen (rule 3).
+    Grant { home: Home, run: Run, seen: Option<Claim> },
+    /// What is known of the room may be out of date: read its record, fold it, decide again.
+    Read,
+    /// The room is open at a node that we have not heard of for a full lease: ask the store whether the lease of that
+    /// incarnation is over (rule 12), decide again.
+    Prove { node: NodeId, incarnation: Incarnation },
+    /// What is missing may come by itself, in at most so many ms: decide again when something has changed.
+    Wait { at_most_ms: u64 },
+    /// The store was never reached.
+    Unreached,
+    /// No node can take the room, or its next participant.
+    NoNode(NoNode),
+}
+
+/// What the store said in the course of this lookup.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// The room's record was read, or could not be.
+    pub record_read: bool,
+    /// Whether the lease of this incarnation is over, by the store's word.
+    pub lease: Option<(NodeId, Incarnation, bool)>,
+}
+
+/// Decides the next step.
+#[must_use]
+pub fn decide(view: &View, request: &Request<'_>, evidence: &Evidence, now: Millis) -> Step {
+    match view.room(request.key, now) {
+        None => assign(view, request, None, now),
+        Some(room) if !evidence.record_read && !view.rooms.is_confirmed(room) => Step::Read,
+        Some(room) if room.state == ClaimState::Granted => granted(view, request, room, now),
+        Some(room) => open(view, request, room, evidence, now),
+    }
+}
+
+/// Rule 22: a grant to an incarnation that is over is replaced at once. So is one to a node that could not open the room
+/// or that the client avoids.
+fn granted(view: &View, request: &Request<'_>, room: &Room, now: Millis) -> Step {
+    let Some(node) = view.node(&room.node) else {
+        return if view.was_silent(&room.node, room.incarnation, now) {
+            assign(view, request, room.claim(), now)
+        } else {
+            Step::Wait { at_most_ms: view.grace.length_ms() }
+        };
+    };
+    let state = view.state(node, now);
+    if node.report.incarnation > room.incarnation || refusal(node, state, Wish::NewRoom, request).is_some() {
+        return assign(view, request, room.claim(), now);
+    }
+    let left_ms = room.until.since(now);
+    let home = Home {
+        alternatives: named(view, request, node, now),
+        ..home(node, room.incarnation, room.epoch, left_ms.min(GRANT_TTL_MS))
+    };
+    match room.claim() {
+        Some(claim) if left_ms + PROLONG_AFTER_MS < GRANT_TTL_MS => Step::Prolong { home, claim },
+        _ => Step::Existing(home),
+    }
+}
+
+/// An open room stays where it is, unless its node is proven to be over (rule 12).
+fn open(view: &View, request: &Request<'_>, room: &Room, evidence: &Evidence, now: Millis) -> Step {
+    let node = view.node(&room.node);
+    let state = node.map(|node| view.state(node, now));
+    let is_doubtful =
+        node.is_none_or(|node| node.report.incarnation > room.incarnation) || state == Some(NodeState::Lost);
+    if is_doubtful
+        && view.was_silent(&room.node, room.incarnation, now)
+        && view.grace.left_ms(room.node.bucket(), now) == 0
+    {
+        match &evidence.lease {
+            Some((node, incarnation, is_over)) if *node == room.node && *incarnation == room.incarnation => {
+                if *is_over {
+                    return assign(view, request, room.claim(), now);
+                }
+            }
+            _ => return Step::Prove { node: room.node.clone(), incarnation: room.incarnation },
+        }
+    }
+    let (Some(node), Some(state)) = (node, state) else {
+        return Step::Wait { at_most_ms: view.grace.length_ms() };
+    };
+    match refusal(node, state, Wish::Participant, request) {
+        Some(reason) => Step::NoNode(NoNode::of(node, reason)),
+        None => Step::Existing(home(node, room.incarnation, room.epoch, GRANT_TTL_MS)),
+    }
+}
+
+/// Places the room and grants it, after the bucket's grace (rule 15).
+fn assign(view: &View, request: &Request<'_>, seen: Option<Claim>, now: Millis) -> Step {
+    let bucket = request.key.bucket();
+    let Some(run) = view.grace.run(bucket) else { return Step::Unreached };
+    let left_ms = view.grace.left_ms(bucket, now);
+    if left_ms > 0 {
+        return Step::Wait { at_most_ms: left_ms };
+    }
+    let node = match place(view, request, now) {
+        Ok(decision) => decision.node,
+        Err(no_node) => return Step::NoNode(no_node),
+    };
+    let home = Home {
+        alternatives: named(view, request, node, now),
+        ..home(node, node.report.incarnation, Epoch(0), GRANT_TTL_MS)
+    };
+    // Rule 2: a record of an earlier run is void, the store will find none.
+    let seen = seen.filter(|claim| claim.run == *run);
+    Step::Grant { home, run: run.clone(), seen }
+}
+
+fn home(node: &Node, incarnation: Incarnation, epoch: Epoch, ttl_ms: u64) -> Home {
+    Home { node: View::address(node), incarnation, epoch, ttl_ms, alternatives: Vec::new() }
+}
+
+fn named(view: &View, request: &Request<'_>, taken: &Node, now: Millis) -> Vec<Alternative> {
+    let name = |node: &Node| Alternative {
+        id: node.report.node.clone(),
+        signaling_url: node.report.description.signaling_url.clone(),
+    };
+    alternatives(view, request, taken, now).into_iter().map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{self, READY};
+    use roost_proto::error::Reason;
+    use roost_proto::event::Event;
+    use roost_proto::report::{Mode, Report, RoomReport};
+
+    #[test]
+    fn an_unknown_room_is_granted_where_placement_says() {
+        let view = sample::view(vec![sample::report("a", "eu")]);
+        let Step::Grant { home, run, seen } = step(&view, READY) else { panic!("{:?}", step(&view, READY)) };
+        assert_eq!((home.node.id.as_str(), home.epoch, home.ttl_ms), ("a", Epoch(0), GRANT_TTL_MS));
+        assert_eq!((run, seen), (sample::run("r1"), None));
+    }
+
+    #[test]
+    fn a_granted_room_is_answered_and_prolonged_when_a_third_of_its_time_is_used() {
+        let mut view = sample::view(vec![sample::report("a", "eu")]);
+        let claim = sample::claim("a", 7, ClaimState::Granted);
+        view.apply(sample::claimed("x", claim.clone(), GRANT_TTL_MS), READY);
+        renewed(&mut view, "a", READY.plus(PROLONG_AFTER_MS));
+        let Step::Existing(home) = step(&view, READY.plus(PROLONG_AFTER_MS)) else { panic!() };
+        assert_eq!((home.epoch, home.ttl_ms), (Epoch(7), 20_000));
+        let at = READY.plus(PROLONG_AFTER_MS + 1);
+        assert!(matches!(step(&view, at), Step::Prolong { claim: asked, .. } if asked == claim));
+        renewed(&mut view, "a", READY.plus(GRANT_TTL_MS));
+        assert!(matches!(step(&view, READY.plus(GRANT_TTL_MS)), Step::Grant { seen: None, .. }), "it has expired");
+    }
+
+    #[test]
+    fn a_grant_that_cannot_be_opened_is_replaced_at_once() {
+        type Change = fn(&mut View);
+        let rows: [(&str, Change); 4] = [
+            ("its incarnation is over", |view| {
+                view.apply(sample::reported(sample::numbered("a", 2, 1)), READY);
+            }),
+            ("its node has left", |view| {
+                view.apply(Event::Left { node: sample::node("a"), incarnation: Incarnation(1) }, READY);
+            }),
+            ("its node takes no rooms", |view| {
+                let report = Report { mode: Mode::BlockNewRooms, ..sample::numbered("a", 1, 2) };
+                view.apply(sample::reported(report), READY);
+            }),
+            ("its node is full", |view| {
+                view.apply(sample::reported(Report { participants: 100, ..sample::numbered("a", 1, 2) }), READY);
+            }),
+        ];
+        for (name, change) in rows {
+            let mut view = sample::view(vec![sample::report("a", "eu")]);
+            let claim = sample::claim("a", 7, ClaimState::Granted);
+            view.apply(sample::claimed("x", claim.clone(), GRANT_TTL_MS), READY);
+            view.apply(sample::reported(sample::report("b", "eu")), READY);
+            change(&mut view);
+            match step(&view, READY) {
+                Step::Grant { seen, .. } => assert_eq!(seen, Some(claim), "{name}"),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn avoid_moves_a_granted_room_and_not_an_open_one() {
+        for (state, moves) in [(ClaimState::Granted, true), (ClaimState::Open, false)] {
+            let mut view = sample::view(vec![sample::report("a", "eu"), sample::report("b", "eu")]);
+            view.apply(sample::claimed("x", sample::claim("a", 7, state), GRANT_TTL_MS), READY);
+            let (key, avoid) = (sample::room("x"), [sample::node("a")]);
+            let request = Request { key: &key, region: None, avoid: &avoid, alternatives: 0, seed: 0 };
+            match decide(&view, &request, &Evidence::default(), READY) {
+                Step::Grant { home, .. } => assert!(moves && home.node.id.as_str() == "b"),
+                Step::Existing(home) => assert!(!moves && home.node.id.as_str() == "a"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_open_room_is_taken_from_a_lost_node_only_with_both_proofs() {
+        let mut view = sample::view(vec![sample::report("a", "eu"), sample::report("b", "eu")]);
+        let claim = sample::claim("a", 7, ClaimState::Open);
+        view.apply(sample::claimed("x", claim.clone(), 0), READY);
+        let late = READY.plus(3_999);
+        renewed(&mut view, "b", late);
+        assert!(matches!(step(&view, late), Step::Existing(_)), "a full lease of silence is not over");
+        let lost = READY.plus(4_000);
+        let asked = (sample::node("a"), Incarnation(1));
+        assert_eq!(step(&view, lost), Step::Prove { node: asked.0.clone(), incarnation: asked.1 });
+        let said = |is_over| Evidence { record_read: false, lease: Some((asked.0.clone(), asked.1, is_over)) };
+        assert!(matches!(with(&view, &said(false), lost), Step::Existing(home) if home.node.id == asked.0));
+        match with(&view, &said(true), lost) {
+            Step::Grant { home, seen, .. } => assert_eq!((home.node.id.as_str(), seen), ("b", Some(claim))),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_proof_is_for_one_incarnation() {
+        let mut view = sample::view(vec![sample::report("a", "eu"), sample::report("b", "eu")]);
+        view.apply(sample::claimed("x", sample::claim("a", 7, ClaimState::Open), 0), READY);
+        let lost = READY.plus(4_000);
+        let evidence = Evidence { record_read: false, lease: Some((sample::node("a"), Incarnation(2), true)) };
+        assert!(matches!(with(&view, &evidence, lost), Step::Prove { .. }));
+    }
+
+    #[test]
+    fn a_scheduler_that_hears_nothing_goes_on_answering_for_open_rooms() {
+        let mut view = sample::view(vec![sample::report("a", "eu")]);
+        view.apply(sample::claimed("x", sample::claim("a", 7, ClaimState::Open), 0), READY);
+        view.stop_listening(READY);
+        assert!(matches!(step(&view, READY.plus(600_000)), Step::Existing(_)));
+    }
+
+    #[test]
+    fn in_grace_nothing_is_granted_and_open_rooms_are_answered() {
+        let mut view = sample::view(vec![sample::report("a", "eu")]);
+        view.apply(sample::claimed("x", sample::claim("a", 7, ClaimState::Open), 0), READY);
+        let (key, other) = (sample::room("x"), sample::room("y"));
+        for key in [&key, &other] {
+            view.see_run(key.bucket(), &sample::run("r2"), READY);
+        }
+        assert!(matches!(step(&view, READY), Step::Existing(_)), "its node is about to assert it again");
+        let request = Request { key: &other, region: None, avoid: &[], alternatives: 0, seed: 0 };
+        let unknown = decide(&view, &request, &Evidence::default(), READY.plus(1_000));
+        assert_eq!(unknown, Step::Wait { at_most_ms: 4_000 });
+        renewed(&mut view, "a", READY.plus(5_000));
+        let over = step(&view, READY.plus(5_000));
+        assert!(matches!(over, Step::Grant { seen: None, .. }), "nobody asserted it: {over:?}");
+    }
+
+    #[test]
+    fn what_only_an_earlier_watch_told_is_read_again() {
+        let mut view = sample::view(vec![sample::report("a", "eu")]);
+        view.apply(sample::claimed("x", sample::claim("a", 7, ClaimState::Open), 0), READY);
+        view.stop_listening(READY);
+        view.listen(READY);
+        assert_eq!(step(&view, READY), Step::Read);
+        let read = Evidence { record_read: true, lease: None };
+        assert!(matches!(with(&view, &read, READY), Step::Existing(_)));
+    }
+
+    #[test]
+    fn before_the_store_was_reached_nothing_can_be_granted() {
+        let mut view = View::new(Millis(0));
+        view.apply(sample::reported(sample::report("a", "eu")), Millis(0));
+        assert_eq!(step(&view, Millis(60_000)), Step::Unreached);
+    }
+
+    #[test]
+    fn a_room_of_a_node_that_has_not_reported_yet_waits_for_it() {
+        for state in [ClaimState::Granted, ClaimState::Open] {
+            let mut view = sample::view(vec![]);
+            view.apply(sample::claimed("x", sample::claim("a", 7, state), GRANT_TTL_MS), Millis(4_000));
+            assert!(matches!(step(&view, Millis(4_999)), Step::Wait { .. }));
+            let later = step(&view, READY);
+            assert!(matches!(later, Step::NoNode(_) | Step::Prove { .. }), "{later:?}");
+        }
+    }
+
+    #[test]
+    fn the_home_of_an_open_room_refuses_by_mode_and_capacity() {
+        let rows = [
+            (Report { participants: 100, ..sample::numbered("a", 1, 2) }, Reason::FullParticipants),
+            (Report { mode: Mode::Maintenance, ..sample::numbered("a", 1, 2) }, Reason::Mode),
+        ];
+        for (report, reason) in rows {
+            let mut view = sample::view(vec![sample::report("a", "eu"), sample::report("b", "eu")]);
+            view.apply(sample::claimed("x", sample::claim("a", 7, ClaimState::Open), 0), READY);
+            view.apply(sample::reported(report), READY);
+            let Step::NoNode(no_node) = step(&view, READY) else { panic!() };
+            assert_eq!((no_node.rejections.len(), no_node.rejections[0].reason), (1, reason));
+        }
+    }
+
+    #[test]
+    fn a_room_that_only_its_node_told_of_is_answered() {
+        let mut report = sample::report("a", "eu");
+        report.changed = vec![RoomReport {
+            key: sample::room("x"),
+            epoch: Epoch(9),
+            worker: 0,
+            participants: 1,
+            producers: 0,
+            consumers: 0,
+        }];
+        let view = sample::view(vec![report]);
+        assert!(matches!(step(&view, READY), Step::Existing(home) if home.epoch == Epoch(9)));
+    }
+
+    fn step(view: &View, now: Millis) -> Step {
+        with(view, &Evidence::default(), now)
+    }
+
+    fn with(view: &View, evidence: &Evidence, now: Millis) -> Step {
+        let key = sample::room("x");
+        decide(view, &Request { key: &key, region: None, avoid: &[], alternatives: 0, seed: 0 }, evidence, now)
+    }
+
+    fn renewed(view: &mut View, id: &str, now: Millis) {
+        view.apply(sample::reported(sample::numbered(id, 1, now.0)), now);
+    }
+}

@@ -1,0 +1,158 @@
+//! One node as the scheduler knows it, folded from its reports.
+
+use roost_proto::admin::Load;
+use roost_proto::id::Incarnation;
+use roost_proto::report::Report;
+use roost_proto::time::Millis;
+
+use crate::load;
+
+/// A node: its last report, and when which of its incarnations was heard of, on our clock.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The last report, without its rooms.
+    pub report: Report,
+    pub load: Load,
+    /// When the incarnation was last heard of.
+    seen: Millis,
+    /// When an earlier incarnation was last heard of.
+    earlier_seen: Option<Millis>,
+    /// Reports are missing: its rooms are not all known.
+    incomplete: bool,
+    /// It has ended this incarnation itself.
+    left: bool,
+}
+
+/// What a report was to the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Folded {
+    /// It is older than what is known: nothing changed.
+    Old,
+    /// The node is known as far as reports tell.
+    Complete,
+    /// Reports are missing before it; a full one is wanted.
+    Incomplete,
+}
+
+impl Node {
+    /// A node that was not known before. `report` has lost its rooms already.
+    #[must_use]
+    pub fn new(report: Report, now: Millis) -> Self {
+        let incomplete = !report.full;
+        Self { load: load::of(&report), report, seen: now, earlier_seen: None, incomplete, left: false }
+    }
+
+    /// Takes a further report of the node, which has lost its rooms already.
+    ///
+    /// A report that was seen before, or of an earlier incarnation, renews nothing.
+    pub fn fold(&mut self, report: Report, now: Millis) -> Folded {
+        let known = (self.report.incarnation, self.report.seq);
+        if (report.incarnation, report.seq) <= known {
+            return Folded::Old;
+        }
+        if report.incarnation > known.0 {
+            self.earlier_seen = Some(self.seen);
+            self.incomplete = true;
+            self.left = false;
+        } else if self.left {
+            return Folded::Old;
+        } else if report.seq > known.1 + 1 {
+            self.incomplete = true;
+        }
+        if report.full {
+            self.incomplete = false;
+        }
+        self.load = load::of(&report);
+        self.report = report;
+        self.seen = now;
+        self.folded()
+    }
+
+    /// What is known of it by its reports.
+    #[must_use]
+    pub fn folded(&self) -> Folded {
+        if self.incomplete { Folded::Incomplete } else { Folded::Complete }
+    }
+
+    /// Takes the node's own word that `incarnation`, and any before it, is over. Whether it says something new.
+    pub fn leave(&mut self, incarnation: Incarnation) -> bool {
+        let news = !self.left && incarnation >= self.report.incarnation;
+        self.left |= news;
+        news
+    }
+
+    /// Whether its current incarnation ended itself.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.left
+    }
+
+    /// When its current incarnation was last heard of.
+    #[must_use]
+    pub fn seen(&self) -> Millis {
+        self.seen
+    }
+
+    /// When `incarnation`, or one before it, was last heard of; none if that was never the case.
+    #[must_use]
+    pub fn heard_of(&self, incarnation: Incarnation) -> Option<Millis> {
+        if incarnation >= self.report.incarnation { Some(self.seen) } else { self.earlier_seen }
+    }
+
+    /// Moves everything that was seen by the time in which nothing could be seen.
+    pub fn skip(&mut self, length_ms: u64) {
+        self.seen = self.seen.plus(length_ms);
+        self.earlier_seen = self.earlier_seen.map(|seen| seen.plus(length_ms));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn a_gap_in_the_sequence_asks_for_a_full_report_until_one_comes() {
+        let mut node = Node::new(sample::full(sample::numbered("a", 1, 1)), Millis(0));
+        for (seq, full, expected) in [
+            (2, false, Folded::Complete),
+            (2, false, Folded::Old),
+            (4, false, Folded::Incomplete),
+            (5, false, Folded::Incomplete),
+            (6, true, Folded::Complete),
+            (9, true, Folded::Complete),
+            (10, false, Folded::Complete),
+        ] {
+            let mut report = sample::numbered("a", 1, seq);
+            report.full = full;
+            assert_eq!(node.fold(report, Millis(seq)), expected, "{seq}");
+        }
+    }
+
+    #[test]
+    fn a_report_of_an_earlier_incarnation_renews_nothing() {
+        let mut node = Node::new(sample::numbered("a", 2, 1), Millis(10));
+        assert_eq!(node.fold(sample::numbered("a", 1, 99), Millis(20)), Folded::Old);
+        assert_eq!((node.seen(), node.report.seq), (Millis(10), 1));
+    }
+
+    #[test]
+    fn a_new_incarnation_keeps_in_mind_when_the_one_before_was_heard_of() {
+        let mut node = Node::new(sample::full(sample::numbered("a", 1, 7)), Millis(10));
+        assert_eq!(node.heard_of(Incarnation(0)), None);
+        assert_eq!(node.fold(sample::numbered("a", 2, 1), Millis(50)), Folded::Incomplete);
+        assert_eq!(node.heard_of(Incarnation(1)), Some(Millis(10)));
+        assert_eq!(node.heard_of(Incarnation(2)), Some(Millis(50)));
+    }
+
+    #[test]
+    fn who_has_left_comes_back_only_as_a_new_incarnation() {
+        let mut node = Node::new(sample::numbered("a", 2, 1), Millis(0));
+        assert!(!node.leave(Incarnation(1)), "an older one that leaves is no news");
+        assert!(node.leave(Incarnation(2)) && !node.leave(Incarnation(2)));
+        assert_eq!(node.fold(sample::numbered("a", 2, 2), Millis(5)), Folded::Old);
+        assert!(node.has_left());
+        node.fold(sample::numbered("a", 3, 1), Millis(6));
+        assert!(!node.has_left());
+    }
+}

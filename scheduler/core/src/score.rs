@@ -1,0 +1,148 @@
+//! How eligible nodes are ranked: a struct with derived order, whose field order is the policy.
+
+use std::cmp::Reverse;
+
+use roost_proto::admin::NodeState;
+use roost_proto::hash::stable_hash;
+use roost_proto::id::{NodeId, Region};
+
+use crate::load;
+use crate::node::Node;
+use crate::request::Request;
+
+/// Ranks one node for one room; the smallest is the best. Field order is the order of importance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeScore<'a> {
+    /// A node whose reports are late may be dying: it comes after all others.
+    pub state: NodeState,
+    pub region: RegionMatch,
+    /// What the operator gave it; the higher the better.
+    pub priority: Reverse<i32>,
+    pub load_band: u8,
+    /// Spreads rooms over equal nodes, the same way on every scheduler.
+    pub spread: u64,
+    /// Decides even if two hashes are equal.
+    pub node: &'a NodeId,
+}
+
+/// How many of the labels of the client's region the node's region lacks; 0 where the client's region is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RegionMatch(u8);
+
+impl RegionMatch {
+    /// How well a node in `node` suits a client in `client`.
+    #[must_use]
+    pub fn of(client: Option<&Region>, node: &Region) -> Self {
+        let missing = client.map_or(0, |client| client.depth() - client.common_depth(node));
+        Self(missing.min(usize::from(u8::MAX)) as u8)
+    }
+}
+
+impl<'a> NodeScore<'a> {
+    /// The node's score for the request.
+    #[must_use]
+    pub fn of(node: &'a Node, state: NodeState, request: &Request<'_>) -> Self {
+        let description = &node.report.description;
+        Self {
+            state,
+            region: RegionMatch::of(request.region, &description.region),
+            priority: Reverse(description.priority),
+            load_band: load::band(node.load.worst_permille),
+            spread: spread(request, &node.report.node),
+            node: &node.report.node,
+        }
+    }
+}
+
+/// Rendezvous hashing: each node draws a number for the room, so that one more or less node moves no other's rooms.
+fn spread(request: &Request<'_>, node: &NodeId) -> u64 {
+    let (namespace, room) = (request.key.namespace.as_str(), request.key.room.as_str());
+    stable_hash(&[&request.seed.to_be_bytes(), namespace.as_bytes(), room.as_bytes(), node.as_str().as_bytes()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+    use roost_proto::report::Report;
+    use roost_proto::time::Millis;
+
+    #[test]
+    fn the_more_of_the_clients_region_a_node_shares_the_better() {
+        let region = |text| Region::new(text).unwrap();
+        let client = region("cn/east/shanghai");
+        let order = ["cn/east/shanghai", "cn/east/hangzhou", "cn/north", "eu"];
+        let matches: Vec<_> = order.iter().map(|node| RegionMatch::of(Some(&client), &region(node))).collect();
+        assert!(matches.is_sorted() && matches[0] < matches[3], "{matches:?}");
+        assert_eq!(RegionMatch::of(Some(&region("cn")), &region("cn/east")), RegionMatch(0), "finer is not worse");
+        assert_eq!(RegionMatch::of(None, &region("eu")), RegionMatch(0));
+    }
+
+    #[test]
+    fn what_comes_first_in_the_struct_decides() {
+        type Change = fn(&mut Report);
+        let rows: [(&str, Change, Change); 4] = [
+            (
+                "region before priority",
+                |_| {},
+                |r| {
+                    r.description.region = Region::new("us").unwrap();
+                    r.description.priority = 9;
+                },
+            ),
+            (
+                "priority before load",
+                |r| {
+                    r.description.priority = 1;
+                    r.host.cpu_permille = 900;
+                },
+                |_| {},
+            ),
+            ("less load is better", |_| {}, |r| r.host.cpu_permille = 100),
+            ("a lower priority is worse", |_| {}, |r| r.description.priority = -1),
+        ];
+        for (name, better, worse) in rows {
+            let (mut a, mut b) = (sample::report("a", "eu"), sample::report("b", "eu"));
+            better(&mut a);
+            worse(&mut b);
+            for i in 0..50 {
+                assert!(score(&a, NodeState::Alive, i) < score(&b, NodeState::Alive, i), "{name}");
+            }
+        }
+        let (a, b) = (sample::report("a", "us"), sample::report("b", "eu"));
+        assert!(score(&a, NodeState::Alive, 1) < score(&b, NodeState::Suspect, 1), "state before region");
+    }
+
+    #[test]
+    fn loads_of_one_band_are_equal() {
+        let mut report = sample::report("a", "eu");
+        report.host.cpu_permille = 210;
+        let one = score(&report, NodeState::Alive, 1);
+        report.host.cpu_permille = 290;
+        assert_eq!(score(&report, NodeState::Alive, 1), one);
+    }
+
+    #[test]
+    fn equal_nodes_get_equally_many_rooms() {
+        for seed in [0, 1, 77] {
+            let nodes: Vec<_> = ["a", "b", "c", "d"].map(|id| Node::new(sample::report(id, "eu"), Millis(0))).into();
+            let mut rooms = [0_u32; 4];
+            for i in 0..4_000 {
+                let key = sample::room(&format!("room-{i}"));
+                let request = Request { key: &key, region: None, avoid: &[], alternatives: 0, seed };
+                let best = (0..4).min_by_key(|n| NodeScore::of(&nodes[*n], NodeState::Alive, &request)).unwrap();
+                rooms[best] += 1;
+            }
+            assert!(rooms.iter().all(|count| (880..1_120).contains(count)), "seed {seed}: {rooms:?}");
+        }
+    }
+
+    /// The score without its reference: state, region, priority, load band, spread.
+    fn score(report: &Report, state: NodeState, room: u32) -> (NodeState, RegionMatch, Reverse<i32>, u8, u64) {
+        let (key, region) = (sample::room(&room.to_string()), Region::new("eu/west").unwrap());
+        let request = Request { key: &key, region: Some(&region), avoid: &[], alternatives: 0, seed: 0 };
+        let node = Node::new(report.clone(), Millis(0));
+        let score = NodeScore::of(&node, state, &request);
+        (score.state, score.region, score.priority, score.load_band, score.spread)
+    }
+}

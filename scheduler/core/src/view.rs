@@ -1,0 +1,395 @@
+//! The scheduler's picture of all nodes and rooms, folded from what the store tells. It answers lookups of living rooms.
+
+use std::collections::BTreeMap;
+
+use roost_proto::admin::{NodeCounts, NodeState, NodeView};
+use roost_proto::event::Event;
+use roost_proto::hash::BUCKETS;
+use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
+use roost_proto::lookup::NodeAddress;
+use roost_proto::report::Report;
+use roost_proto::room::{Claim, ClaimState, Run};
+use roost_proto::time::Millis;
+
+use crate::grace::Grace;
+use crate::liveness::Hearing;
+use crate::node::{Folded, Node};
+use crate::room::{Room, Rooms};
+use crate::time::STALL_MS;
+
+/// How many nodes are kept in mind; reports of further ones are dropped.
+pub const MOST_NODES: usize = 200_000;
+/// How many rooms a tick looks at for ones that are over.
+const SWEPT_PER_TICK: usize = 10_000;
+
+/// All that a scheduler knows.
+#[derive(Debug, Clone)]
+pub struct View {
+    nodes: BTreeMap<NodeId, Node>,
+    pub rooms: Rooms,
+    pub grace: Grace,
+    hearing: Hearing,
+    /// When the watch that runs began: after a grace's length what it did not tell is gone.
+    watch_began: Millis,
+    ticked: Millis,
+}
+
+/// What is to be done because of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    Nothing,
+    /// Reports of the node are missing: ask it for a full one.
+    FullReport(NodeId, Incarnation),
+    /// The event belongs to a run that we have not seen: read the runs again.
+    Runs,
+}
+
+impl View {
+    /// A view that knows nothing and hears nothing.
+    #[must_use]
+    pub fn new(now: Millis) -> Self {
+        Self {
+            nodes: BTreeMap::new(),
+            rooms: Rooms::default(),
+            grace: Grace::default(),
+            hearing: Hearing::none(now),
+            watch_began: now,
+            ticked: now,
+        }
+    }
+
+    /// A watch has begun: events come from `now` on.
+    pub fn listen(&mut self, now: Millis) {
+        self.rooms.begin_watch();
+        self.watch_began = now;
+        self.resume(now);
+    }
+
+    /// The watch has ended: no events come any more.
+    pub fn stop_listening(&mut self, now: Millis) {
+        self.hearing.end(now);
+    }
+
+    /// Whether events come.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        self.hearing.is_on()
+    }
+
+    fn resume(&mut self, now: Millis) {
+        let deaf_ms = self.hearing.begin(now);
+        for node in self.nodes.values_mut() {
+            node.skip(deaf_ms);
+        }
+    }
+
+    /// Takes note of a bucket's run; a new one begins a grace.
+    pub fn see_run(&mut self, bucket: u8, run: &Run, now: Millis) -> bool {
+        self.grace.see_run(bucket, run, now)
+    }
+
+    /// Folds one event.
+    pub fn apply(&mut self, event: Event, now: Millis) -> Wanted {
+        match event {
+            Event::Claimed { key, claim, ttl_ms } => self.fold_claim(key, claim, ttl_ms, now),
+            Event::Released { key, epoch } => {
+                self.grace.see_epoch(key.bucket(), epoch);
+                self.rooms.forget(&key, epoch);
+                Wanted::Nothing
+            }
+            Event::Reported(report) => self.fold_report(*report, now),
+            Event::Left { node, incarnation } => {
+                if let Some(known) = self.nodes.get_mut(&node)
+                    && known.leave(incarnation)
+                    && known.report.description.temporary
+                {
+                    self.nodes.remove(&node);
+                }
+                Wanted::Nothing
+            }
+        }
+    }
+
+    /// Folds a claim that the store told of, be it in an event or in an answer.
+    pub fn fold_claim(&mut self, key: RoomKey, mut claim: Claim, ttl_ms: u64, now: Millis) -> Wanted {
+        let bucket = key.bucket();
+        self.grace.see_epoch(bucket, claim.epoch);
+        let wanted = match self.grace.run(bucket) {
+            Some(run) if *run == claim.run => {
+                claim.run = run.clone();
+                Wanted::Nothing
+            }
+            _ => Wanted::Runs,
+        };
+        if let Some((shared, _)) = self.nodes.get_key_value(&claim.node) {
+            claim.node = shared.clone();
+        }
+        self.rooms.fold_claim(key, claim, ttl_ms, now);
+        wanted
+    }
+
+    fn fold_report(&mut self, mut report: Report, now: Millis) -> Wanted {
+        let changed = std::mem::take(&mut report.changed);
+        let ended = std::mem::take(&mut report.ended);
+        let (id, incarnation) = (report.node.clone(), report.incarnation);
+        self.grace.see_lease(report.lease_ms);
+        let folded = if let Some(known) = self.nodes.get_mut(&id) {
+            known.fold(report, now)
+        } else if self.nodes.len() < MOST_NODES {
+            let node = Node::new(report, now);
+            let folded = node.folded();
+            self.nodes.insert(id.clone(), node);
+            folded
+        } else {
+            Folded::Old
+        };
+        if folded == Folded::Old {
+            return Wanted::Nothing;
+        }
+        let id = self.nodes.get_key_value(&id).map_or(id, |(shared, _)| shared.clone());
+        for room in changed {
+            self.grace.see_epoch(room.key.bucket(), room.epoch);
+            self.rooms.fold_report(room, &id, incarnation);
+        }
+        for room in ended {
+            self.rooms.forget(&room.key, room.epoch);
+        }
+        if folded == Folded::Incomplete { Wanted::FullReport(id, incarnation) } else { Wanted::Nothing }
+    }
+
+    /// Called every [`crate::time::TICK_MS`]: forgets what is over, a bounded part of it at a time.
+    pub fn tick(&mut self, now: Millis) {
+        if self.hearing.is_on() && now.since(self.ticked) > STALL_MS {
+            self.hearing.end(self.ticked);
+            self.resume(now);
+        }
+        self.ticked = now;
+        let hearing = self.hearing;
+        self.nodes.retain(|_, node| !node.report.description.temporary || hearing.state(node, now) != NodeState::Lost);
+        let told = hearing.is_on() && now.since(self.watch_began) > self.grace.length_ms();
+        let (grace, nodes) = (&self.grace, &self.nodes);
+        self.rooms.sweep(SWEPT_PER_TICK, now, |key, room, confirmed| {
+            (told && !confirmed) || is_void(grace, key, room, now) || is_ghost(nodes, hearing, room, now)
+        });
+    }
+
+    /// The room, unless its grant expired or its run is over with nobody having said so again.
+    #[must_use]
+    pub fn room(&self, key: &RoomKey, now: Millis) -> Option<&Room> {
+        self.rooms.get(key, now).filter(|room| !is_void(&self.grace, key, room, now))
+    }
+
+    /// Whether the claim is in the bucket's run of today.
+    #[must_use]
+    pub fn is_current(&self, key: &RoomKey, run: &Run) -> bool {
+        self.grace.run(key.bucket()) == Some(run)
+    }
+
+    /// The node, whatever its state.
+    #[must_use]
+    pub fn node(&self, id: &NodeId) -> Option<&Node> {
+        self.nodes.get(id)
+    }
+
+    /// All nodes, by name, those after `after`.
+    pub fn nodes(&self, after: Option<&NodeId>) -> impl Iterator<Item = (&NodeId, &Node)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        self.nodes.range((after.map_or(Unbounded, Excluded), Unbounded))
+    }
+
+    /// The node's state.
+    #[must_use]
+    pub fn state(&self, node: &Node, now: Millis) -> NodeState {
+        self.hearing.state(node, now)
+    }
+
+    /// Rule 12 (b): we heard nothing of the node's incarnation for a full lease, or it said itself that it is over.
+    #[must_use]
+    pub fn was_silent(&self, node: &NodeId, incarnation: Incarnation, now: Millis) -> bool {
+        self.hearing.was_silent(self.nodes.get(node), incarnation, self.grace.length_ms(), now)
+    }
+
+    /// The node as the admin API shows it.
+    #[must_use]
+    pub fn node_view(&self, node: &Node, now: Millis) -> NodeView {
+        let report = &node.report;
+        NodeView {
+            id: report.node.clone(),
+            state: self.state(node, now),
+            mode: report.mode,
+            incarnation: report.incarnation,
+            description: report.description.clone(),
+            load: node.load,
+            rooms: report.rooms,
+            participants: report.participants,
+            streams: report.streams,
+            workers: report.workers.clone(),
+            host: report.host,
+            report_age_ms: now.since(node.seen()),
+        }
+    }
+
+    /// How many nodes are in which state.
+    #[must_use]
+    pub fn counts(&self, now: Millis) -> NodeCounts {
+        let mut counts = NodeCounts::default();
+        for node in self.nodes.values() {
+            match self.state(node, now) {
+                NodeState::Alive => counts.alive += 1,
+                NodeState::Suspect => counts.suspect += 1,
+                NodeState::Lost => counts.lost += 1,
+            }
+        }
+        counts
+    }
+
+    /// Participants on all nodes that are not lost.
+    #[must_use]
+    pub fn participants(&self, now: Millis) -> u32 {
+        let living = self.nodes.values().filter(|node| self.state(node, now) != NodeState::Lost);
+        living.fold(0, |sum, node| sum.saturating_add(node.report.participants))
+    }
+
+    /// The buckets in whose grace we should say which epochs we have seen, and in which run (rule 20).
+    #[must_use]
+    pub fn to_raise(&self) -> Vec<(u8, Run, Epoch)> {
+        (0..BUCKETS)
+            .filter(|bucket| self.grace.highest(*bucket).0 > 0)
+            .filter_map(|bucket| Some((bucket, self.grace.run(bucket)?.clone(), self.grace.highest(bucket))))
+            .collect()
+    }
+
+    /// Where participants connect to the node.
+    #[must_use]
+    pub fn address(node: &Node) -> NodeAddress {
+        NodeAddress {
+            id: node.report.node.clone(),
+            region: node.report.description.region.clone(),
+            signaling_url: node.report.description.signaling_url.clone(),
+        }
+    }
+}
+
+/// Rule 2: a record of an earlier run is void when the grace is over in which its node could have asserted it again.
+fn is_void(grace: &Grace, key: &RoomKey, room: &Room, now: Millis) -> bool {
+    let bucket = key.bucket();
+    let Some(run) = &room.run else { return false };
+    let Some(current) = grace.run(bucket) else { return false };
+    // A grant is worth nothing beyond its run: nobody is there who would assert it.
+    run != current && (room.state == ClaimState::Granted || grace.left_ms(bucket, now) == 0)
+}
+
+/// A room that only a report told of, by an incarnation that is over: no claim will end it.
+fn is_ghost(nodes: &BTreeMap<NodeId, Node>, hearing: Hearing, room: &Room, now: Millis) -> bool {
+    room.run.is_none()
+        && nodes.get(&room.node).is_none_or(|node| {
+            node.report.incarnation != room.incarnation || hearing.state(node, now) == NodeState::Lost
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{self, READY};
+    use roost_proto::report::{EndedRoom, RoomReport};
+
+    #[test]
+    fn reports_and_claims_of_a_room_may_come_in_any_order() {
+        let mut report = sample::report("a", "eu");
+        report.changed = vec![held("x", 7)];
+        let events =
+            [sample::reported(report), sample::claimed("x", sample::claim("a", 7, ClaimState::Granted), 30_000)];
+        for order in [[0, 1], [1, 0]] {
+            let mut view = sample::view(vec![]);
+            for i in order {
+                view.apply(events[i].clone(), READY);
+            }
+            let room = view.room(&sample::room("x"), READY).unwrap();
+            assert_eq!((room.state, room.participants, room.epoch), (ClaimState::Open, 3, Epoch(7)), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn a_room_is_gone_when_its_node_or_the_store_says_so() {
+        let ended = Event::Reported(Box::new(Report {
+            ended: vec![EndedRoom { key: sample::room("x"), epoch: Epoch(7) }],
+            ..sample::numbered("a", 1, 2)
+        }));
+        for event in [ended, Event::Released { key: sample::room("x"), epoch: Epoch(7) }] {
+            let mut view = sample::view(vec![sample::report("a", "eu")]);
+            view.apply(sample::claimed("x", sample::claim("a", 7, ClaimState::Open), 0), READY);
+            view.apply(event, READY);
+            assert!(view.room(&sample::room("x"), READY).is_none());
+        }
+    }
+
+    #[test]
+    fn a_gap_asks_the_node_for_everything_and_a_foreign_run_asks_for_the_runs() {
+        let mut view = sample::view(vec![sample::report("a", "eu")]);
+        let wanted = view.apply(sample::reported(sample::numbered("a", 1, 3)), READY);
+        assert_eq!(wanted, Wanted::FullReport(sample::node("a"), Incarnation(1)));
+        let claim = Claim { run: sample::run("r2"), ..sample::claim("a", 7, ClaimState::Open) };
+        assert_eq!(view.apply(sample::claimed("x", claim, 0), READY), Wanted::Runs);
+    }
+
+    #[test]
+    fn after_a_new_watch_and_a_grace_what_it_did_not_tell_is_forgotten() {
+        let mut view = sample::view(vec![sample::report("a", "eu")]);
+        for name in ["kept", "gone"] {
+            view.apply(sample::claimed(name, sample::claim("a", 7, ClaimState::Open), 0), READY);
+        }
+        view.stop_listening(READY);
+        let mut now = READY;
+        view.listen(now);
+        view.apply(sample::claimed("kept", sample::claim("a", 7, ClaimState::Open), 0), now);
+        while now < READY.plus(5_250) {
+            assert!(view.rooms.len() == 2 || now > READY.plus(5_000));
+            now = now.plus(250);
+            view.tick(now);
+        }
+        assert_eq!(view.rooms.len(), 1);
+        assert!(view.room(&sample::room("kept"), now).is_some());
+    }
+
+    #[test]
+    fn a_stalled_scheduler_does_not_take_its_own_absence_for_its_nodes() {
+        let mut view = sample::view(vec![sample::report("a", "eu")]);
+        view.tick(READY);
+        let later = READY.plus(20_000);
+        view.tick(later);
+        assert_eq!(view.counts(later), NodeCounts { alive: 1, suspect: 0, lost: 0 });
+        assert!(!view.was_silent(&sample::node("a"), Incarnation(1), later.plus(3_999)));
+        assert!(view.was_silent(&sample::node("a"), Incarnation(1), later.plus(4_000)));
+    }
+
+    #[test]
+    fn a_temporary_node_leaves_the_list_and_another_stays_as_lost() {
+        for (temporary, leaves) in [(true, false), (false, false), (true, true), (false, true)] {
+            let mut report = sample::report("a", "eu");
+            report.description.temporary = temporary;
+            let mut view = sample::view(vec![report]);
+            let mut now = READY;
+            if leaves {
+                view.apply(Event::Left { node: sample::node("a"), incarnation: Incarnation(1) }, now);
+            }
+            while now < READY.plus(4_000) {
+                now = now.plus(250);
+                view.tick(now);
+            }
+            assert_eq!(view.counts(now).lost, u32::from(!temporary), "{temporary} {leaves}");
+        }
+    }
+
+    #[test]
+    fn highest_epochs_are_posted_for_buckets_that_have_any() {
+        let mut view = sample::view(vec![]);
+        view.apply(sample::claimed("x", sample::claim("a", 7, ClaimState::Open), 0), READY);
+        view.apply(Event::Released { key: sample::room("x"), epoch: Epoch(8) }, READY);
+        assert_eq!(view.to_raise(), [(sample::room("x").bucket(), sample::run("r1"), Epoch(8))]);
+    }
+
+    fn held(name: &str, epoch: u64) -> RoomReport {
+        let key = sample::room(name);
+        RoomReport { key, epoch: Epoch(epoch), worker: 0, participants: 3, producers: 0, consumers: 0 }
+    }
+}
