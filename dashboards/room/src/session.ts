@@ -21,6 +21,8 @@ export interface Status {
   region?: string;
   epoch?: number;
   outcome?: string;
+  /** Address of the node, or of what redirects to it. */
+  host?: string;
   /** How the participant got here, or why it is not there. */
   why: string;
   /** Redirects on the way to the present node. */
@@ -243,7 +245,8 @@ export class Session {
       ...(epoch && { epoch }),
       ...(outcome && { outcome }),
     };
-    this.status = { state: 'connecting', why, redirects, connections: this.status.connections, ...known };
+    const { connections } = this.status;
+    this.status = { state: 'connecting', why, redirects, connections, host: hostOf(place.location), ...known };
     this.changed(this.status);
   }
 
