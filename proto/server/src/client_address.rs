@@ -1,10 +1,10 @@
 //! Whose request this is: the peer's address, or what trusted proxies say in one header.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
-use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{FORWARDED, HeaderMap, X_FORWARDED_FOR};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -37,22 +37,20 @@ impl ClientAddress {
             return peer;
         }
         let mut client = peer;
-        let mut walk = |hop: Option<IpAddr>| match hop {
-            None => false,
-            Some(hop) => {
-                client = hop;
-                self.trusts(hop)
-            }
+        let name = match self.header {
+            TrustedHeader::XForwardedFor => X_FORWARDED_FOR,
+            TrustedHeader::Forwarded => FORWARDED,
         };
-        match self.header {
-            TrustedHeader::XForwardedFor => {
-                let name = HeaderName::from_static("x-forwarded-for");
-                let lines: Vec<&HeaderValue> = headers.get_all(name).collect();
-                for_each_from_the_right(&lines, |hop| walk(address(hop)));
-            }
-            TrustedHeader::Forwarded => {
-                let lines: Vec<&HeaderValue> = headers.get_all(FORWARDED).collect();
-                for_each_from_the_right(&lines, |hop| walk(forwarded_for(hop)));
+        let lines: Vec<_> = headers.get_all(name).map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
+        for hop in lines.iter().rev().flat_map(|line| rev_split(line, b',')).filter(|hop| !hop.is_empty()) {
+            let hop = match self.header {
+                TrustedHeader::XForwardedFor => address(hop),
+                TrustedHeader::Forwarded => forwarded_for(hop),
+            };
+            let Some(hop) = hop else { break };
+            client = hop;
+            if !self.trusts(hop) {
+                break;
             }
         }
         client
@@ -100,36 +98,37 @@ impl fmt::Display for TrustedHeader {
     }
 }
 
-/// Calls `visit` with each comma-separated element of the header's lines, the last one first, until it answers false.
-/// A comma inside quotes separates nothing.
-fn for_each_from_the_right(lines: &[&HeaderValue], mut visit: impl FnMut(&str) -> bool) {
-    for line in lines.iter().rev() {
-        let Ok(mut rest) = line.to_str() else { return };
-        loop {
-            let (head, last) = match last_comma(rest) {
-                Some(at) => (Some(&rest[..at]), &rest[at + 1..]),
-                None => (None, rest),
-            };
-            if !visit(last.trim()) {
-                return;
-            }
-            let Some(head) = head else { break };
-            rest = head;
-        }
-    }
+/// The parts between `separator`s, trimmed, the last one first. A separator inside quotes separates nothing.
+///
+/// Read from the right, because only the right end was written by someone we trust: a quote that a client left open
+/// further left must not swallow it.
+fn rev_split(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let all = rest?;
+        let (head, last) = match last_outside_quotes(all.as_bytes(), separator) {
+            Some(at) => (Some(&all[..at]), &all[at + 1..]),
+            None => (None, all),
+        };
+        rest = head;
+        Some(last.trim())
+    })
 }
 
-fn last_comma(text: &str) -> Option<usize> {
+fn last_outside_quotes(text: &[u8], wanted: u8) -> Option<usize> {
     let mut quoted = false;
-    text.bytes().enumerate().rev().find_map(|(at, byte)| {
-        quoted ^= byte == b'"';
-        (byte == b',' && !quoted).then_some(at)
+    (0..text.len()).rev().find(|&at| {
+        if text[at] == b'"' {
+            let backslashes = text[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+            quoted ^= backslashes % 2 == 0;
+        }
+        text[at] == wanted && !quoted
     })
 }
 
 /// The `for` of one RFC 7239 element; none if it is absent, `unknown`, obfuscated or broken.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
-    let value = element.split(';').find_map(|pair| {
+    let value = rev_split(element, b';').find_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         name.trim().eq_ignore_ascii_case("for").then(|| value.trim())
     })?;
@@ -139,11 +138,142 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
     }
 }
 
-/// An address as proxies write it: bare, in brackets, with a port.
+/// An address as proxies write it: bare, in brackets, with a port, which may be obfuscated too.
 fn address(text: &str) -> Option<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    bare.parse::<IpAddr>()
-        .or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()))
-        .ok()
-        .map(|address| address.to_canonical())
+    let bare = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (inside, after) = rest.split_once(']')?;
+            (after.is_empty() || after.starts_with(':')).then_some(inside)?
+        }
+        None => match text.split_once(':') {
+            Some((before, after)) if !after.contains(':') => before,
+            _ => text,
+        },
+    };
+    bare.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PROXY: &str = "10.0.0.1";
+
+    #[test]
+    fn without_a_trusted_proxy_the_peer_is_the_client() {
+        let nobody = ClientAddress::default();
+        assert_eq!(resolve(&nobody, "203.0.113.9", &["1.2.3.4"]), "203.0.113.9");
+        assert_eq!(resolve(&trusting(TrustedHeader::XForwardedFor), "203.0.113.9", &["1.2.3.4"]), "203.0.113.9");
+        assert_eq!(resolve(&nobody, "::ffff:203.0.113.9", &[]), "203.0.113.9");
+    }
+
+    #[test]
+    fn the_first_untrusted_hop_from_the_right_is_the_client() {
+        let rows: &[(&[&str], &str)] = &[
+            (&["203.0.113.9"], "203.0.113.9"),
+            (&["203.0.113.9, 10.0.0.2"], "203.0.113.9"),
+            (&["203.0.113.9", "10.0.0.3, 10.0.0.2"], "203.0.113.9"),
+            (&["6.6.6.6, 203.0.113.9"], "203.0.113.9"),
+            (&["6.6.6.6", "203.0.113.9,10.0.0.2"], "203.0.113.9"),
+            (&["6.6.6.6, 10.0.0.2, 203.0.113.9"], "203.0.113.9"),
+            (&["203.0.113.9:4711"], "203.0.113.9"),
+            (&["2001:db8::9"], "2001:db8::9"),
+            (&["[2001:db8::9]:4711"], "2001:db8::9"),
+            (&["::ffff:203.0.113.9"], "203.0.113.9"),
+            (&["203.0.113.9, ::ffff:10.0.0.2"], "203.0.113.9"),
+            (&["203.0.113.9,, 10.0.0.2 ,"], "203.0.113.9"),
+            (&["10.0.0.4, 10.0.0.2"], "10.0.0.4"),
+            (&["nonsense, 203.0.113.9"], "203.0.113.9"),
+            (&["203.0.113.9, nonsense, 10.0.0.2"], "10.0.0.2"),
+            (&["nonsense"], PROXY),
+            (&["1.2.3.4.5"], PROXY),
+            (&["\" , 203.0.113.9"], "203.0.113.9"),
+            (&[""], PROXY),
+            (&[], PROXY),
+        ];
+        let proxies = trusting(TrustedHeader::XForwardedFor);
+        for (lines, client) in rows {
+            assert_eq!(resolve(&proxies, PROXY, lines), *client, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn forwarded_is_read_as_rfc_7239_writes_it() {
+        let rows: &[(&[&str], &str)] = &[
+            (&["for=203.0.113.9"], "203.0.113.9"),
+            (&["For=\"203.0.113.9:4711\";proto=https;by=10.0.0.1"], "203.0.113.9"),
+            (&["proto=https; for=\"[2001:db8::9]\""], "2001:db8::9"),
+            (&["for=\"[2001:db8::9]:_port\""], "2001:db8::9"),
+            (&["for=6.6.6.6, for=203.0.113.9;host=a, for=10.0.0.2"], "203.0.113.9"),
+            (&["for=6.6.6.6", "for=203.0.113.9"], "203.0.113.9"),
+            (&["for=203.0.113.9, for=_hidden, for=10.0.0.2"], "10.0.0.2"),
+            (&["for=203.0.113.9, for=unknown"], PROXY),
+            (&["for=203.0.113.9, proto=https"], PROXY),
+            (&["for=203.0.113.9;host=\"x, for=6.6.6.6\""], "203.0.113.9"),
+            (&["host=\"x;for=6.6.6.6\";for=203.0.113.9"], "203.0.113.9"),
+            (&[r#"for=203.0.113.9;host="x\", for=6.6.6.6, \"""#], "203.0.113.9"),
+            (&["for=\"evil, for=203.0.113.9"], "203.0.113.9"),
+            (&["for=\"203.0.113.9"], PROXY),
+            (&["203.0.113.9"], PROXY),
+        ];
+        let proxies = trusting(TrustedHeader::Forwarded);
+        for (lines, client) in rows {
+            assert_eq!(resolve(&proxies, PROXY, lines), *client, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_spoil_their_own_hop_only() {
+        let mut headers = HeaderMap::new();
+        let value = HeaderValue::from_bytes(b"\xff\xfe, 203.0.113.9").expect("opaque bytes are allowed");
+        headers.append(X_FORWARDED_FOR, value);
+        let peer = PROXY.parse().expect("an address");
+        let client = trusting(TrustedHeader::XForwardedFor).resolve(peer, &headers);
+        assert_eq!(client.to_string(), "203.0.113.9");
+    }
+
+    #[test]
+    fn the_header_is_configured_by_its_name() {
+        for header in [TrustedHeader::XForwardedFor, TrustedHeader::Forwarded] {
+            assert_eq!(header.to_string().to_lowercase().parse(), Ok(header));
+        }
+        assert!("X-Real-IP".parse::<TrustedHeader>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_it_panic_or_hide_what_the_proxy_added(head in "[^\\p{Cc}]{0,80}", forwarded in any::<bool>()) {
+            let (header, own) = if forwarded {
+                (TrustedHeader::Forwarded, "for=203.0.113.9")
+            } else {
+                (TrustedHeader::XForwardedFor, "203.0.113.9")
+            };
+            let spoofed = format!("{head}, {own}");
+            prop_assert_eq!(resolve(&trusting(header), PROXY, &[&spoofed]), "203.0.113.9");
+            resolve(&trusting(header), PROXY, &[&head]);
+        }
+
+        #[test]
+        fn a_name_in_quotes_cannot_pose_as_a_hop(name in "[ -~]{0,60}") {
+            let quoted = name.replace('\\', "\\\\").replace('"', "\\\"");
+            let line = format!("host=\"{quoted}\";for=203.0.113.9");
+            prop_assert_eq!(resolve(&trusting(TrustedHeader::Forwarded), PROXY, &[&line]), "203.0.113.9");
+        }
+    }
+
+    fn trusting(header: TrustedHeader) -> ClientAddress {
+        ClientAddress { trusted: vec!["10.0.0.0/8".parse().expect("a network")], header }
+    }
+
+    fn resolve(addresses: &ClientAddress, peer: &str, lines: &[&str]) -> String {
+        let name = if addresses.header == TrustedHeader::Forwarded { FORWARDED } else { X_FORWARDED_FOR };
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(name.clone(), HeaderValue::from_bytes(line.as_bytes()).expect("no control characters"));
+        }
+        addresses.resolve(peer.parse().expect("an address"), &headers).to_string()
+    }
 }

@@ -9,6 +9,7 @@ use aws_lc_rs::digest;
 use roost_proto::id::NamespaceId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_path_to_error::Segment;
 use toml::{Table, Value};
 
 use crate::media::MediaSettings;
@@ -154,13 +155,35 @@ fn from_table<T: DeserializeOwned>(
     prefix: &str,
     origin: impl Fn(&str) -> String,
 ) -> Result<T, ConfigError> {
-    serde_path_to_error::deserialize(table).map_err(|error| {
+    serde_path_to_error::deserialize(table.clone()).map_err(|error: serde_path_to_error::Error<toml::de::Error>| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
         let separator = if prefix.is_empty() || path.is_empty() { "" } else { "." };
-        let key = format!("{prefix}{separator}{path}");
-        key_error(&origin(&path), &key, error.into_inner().message().to_owned())
+        let message = error.inner().message();
+        let message = match scalar_at(&table, error.path()) {
+            Some(value) if !message.starts_with("unknown field") && !message.contains(value.trim_matches('"')) => {
+                format!("{value}: {message}")
+            }
+            _ => message.to_owned(),
+        };
+        key_error(&origin(&path), &format!("{prefix}{separator}{path}"), message)
     })
+}
+
+/// The value that was wrong, for errors that don't show it; none for a secret.
+fn scalar_at(table: &Table, path: &serde_path_to_error::Path) -> Option<String> {
+    let mut found: Option<&Value> = None;
+    for segment in path {
+        found = match (segment, found) {
+            (Segment::Map { key }, _) if is_secret(key) => None,
+            (Segment::Map { key }, None) => table.get(key),
+            (Segment::Map { key }, Some(value)) => value.get(key),
+            (Segment::Seq { index }, Some(value)) => value.get(index),
+            _ => None,
+        };
+        found?;
+    }
+    found.filter(|value| !value.is_table() && !value.is_array()).map(Value::to_string)
 }
 
 fn key_error(origin: &str, key: &str, message: String) -> ConfigError {
@@ -190,9 +213,8 @@ fn is_secret(key: &str) -> bool {
 /// Hides the password of `scheme://user:password@host`.
 fn mask_url(text: &mut String) {
     let Some((scheme, rest)) = text.split_once("://") else { return };
-    let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let Some(at) = rest[..authority_end].rfind('@') else { return };
-    let user = rest[..at].split(':').next().unwrap_or_default();
+    let Some(at) = rest.rfind('@') else { return };
+    let Some((user, _)) = rest[..at].split_once(':') else { return };
     *text = format!("{scheme}://{user}:***{}", &rest[at..]);
 }
 
@@ -201,10 +223,199 @@ fn sha256_hex<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Strin
     if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
         Ok(text.to_ascii_lowercase())
     } else {
+        // Not shown: it may be the key itself.
         Err(serde::de::Error::custom("expected the key's SHA-256 as 64 hexadecimal digits"))
     }
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use roost_proto::id::NodeId;
+    use serde_json::json;
+
+    use super::*;
+    use crate::client_address::TrustedHeader;
+
+    #[derive(Debug, Default, Serialize)]
+    struct Flags {
+        node_id: Option<String>,
+        lease_ms: Option<u64>,
+        trusted_proxy: Vec<String>,
+        dev: Option<bool>,
+        #[serde(skip)]
+        _print_config: bool,
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Settings {
+        node_id: Option<NodeId>,
+        lease_ms: u32,
+        listen: SocketAddr,
+        trusted_proxy: Vec<ipnet::IpNet>,
+        trusted_header: TrustedHeader,
+        store: String,
+        dev: bool,
+    }
+
+    impl Default for Settings {
+        fn default() -> Self {
+            Self {
+                node_id: None,
+                lease_ms: 4_000,
+                listen: SocketAddr::from(([127, 0, 0, 1], 7411)),
+                trusted_proxy: Vec::new(),
+                trusted_header: TrustedHeader::default(),
+                store: "embedded".to_owned(),
+                dev: false,
+            }
+        }
+    }
+
+    #[test]
+    fn flags_lie_over_the_file_and_the_file_over_the_defaults() {
+        let file =
+            "[agent]\nnode_id = 'file'\nlease_ms = 5000\ntrusted_proxy = ['10.0.0.0/8']\ntrusted_header = 'forwarded'";
+        let (settings, _) = load_text(&Flags::default(), file).expect("valid");
+        assert_eq!(settings.node_id, Some(NodeId::new("file").expect("valid")));
+        assert_eq!((settings.lease_ms, settings.dev), (5_000, false));
+        assert_eq!(settings.trusted_header, TrustedHeader::Forwarded);
+        assert_eq!(settings.trusted_proxy.len(), 1);
+
+        let flags = Flags {
+            lease_ms: Some(6_000),
+            dev: Some(true),
+            trusted_proxy: vec!["192.0.2.0/24".to_owned(), "::1/128".to_owned()],
+            ..Flags::default()
+        };
+        let (settings, _) = load_text(&flags, file).expect("valid");
+        assert_eq!(settings.node_id, Some(NodeId::new("file").expect("valid")));
+        assert_eq!((settings.lease_ms, settings.dev), (6_000, true));
+        assert_eq!(settings.trusted_proxy.len(), 2);
+        assert_eq!(settings.listen.port(), 7411);
+    }
+
+    #[test]
+    fn the_shared_tables_are_read_by_all_processes() {
+        let file = "
+            [media]
+            ice_servers = [{ urls = 'turn:turn.example', username = 'u', credential = 'c' }]
+            [[media.codecs]]
+            kind = 'audio'
+            mimeType = 'audio/opus'
+            preferredPayloadType = 111
+            clockRate = 48000
+            channels = 2
+            [namespaces.default]
+            max_participants_per_room = 7
+            [api_keys.backend]
+            sha256 = '2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b'
+            namespaces = ['default']
+            [scheduler]
+            what_the_agent_does_not_know = true
+        ";
+        let (_, shared) = load_text(&Flags::default(), file).expect("valid");
+        assert_eq!(shared.media.codecs[0]["parameters"], json!({}));
+        assert_eq!(shared.media.ice_servers[0]["urls"], "turn:turn.example");
+        let default = NamespaceId::new("default").expect("valid");
+        assert_eq!(shared.namespaces[&default].max_participants_per_room, 7);
+        let (name, key) = shared.api_key("secret").expect("its SHA-256 is listed");
+        assert_eq!(name, "backend");
+        assert!(key.allows(&default));
+        assert!(!key.allows(&NamespaceId::new("other").expect("valid")));
+        assert!(shared.api_key("Secret").is_none());
+    }
+
+    #[test]
+    fn without_a_file_there_are_defaults() {
+        let (settings, shared) = load::<_, Settings>(&Flags::default(), "agent", None).expect("valid");
+        assert_eq!(settings.store, "embedded");
+        assert_eq!(shared, Shared::default());
+    }
+
+    #[test]
+    fn an_error_names_key_value_expectation_and_file() {
+        for (file, parts) in [
+            ("[agent]\nlease = 1", &["agent.lease: unknown field `lease`, expected one of `node_id`, `lease_ms`"][..]),
+            ("[agent]\nlease_ms = 'long'", &["agent.lease_ms: invalid type: string \"long\", expected u32"]),
+            ("[agent]\nlease_ms = -1", &["agent.lease_ms: invalid value: integer `-1`, expected u32"]),
+            ("[agent]\nnode_id = 'No'", &["agent.node_id: node \"No\": expected 1 to 63 characters"]),
+            ("[agent]\ntrusted_header = 'X'", &["agent.trusted_header: \"X\": expected X-Forwarded-For or Forwarded"]),
+            ("[agent]\ntrusted_proxy = ['10.0.0.0/8', 'ten']", &["agent.trusted_proxy[1]: "]),
+            ("[agent]\nlisten = 'here'", &["agent.listen: ", "\"here\""]),
+            ("agent = 1", &["agent: 1: expected a table"]),
+            ("[agnet]\n", &["agnet: unknown field `agnet`, expected one of `media`, `namespaces`, `api_keys`"]),
+            ("[media]\ncodec = []", &["media.codec: unknown field `codec`"]),
+            ("[media]\ncodecs = [{ kind = 'text' }]", &["media.codecs: codec 0: expected kind \"audio\" or \"video\""]),
+            ("[namespaces.No]", &["namespaces", "namespace \"No\": expected 1 to 63"]),
+            ("[namespaces.a]\nx = 1", &["namespaces.a.x: unknown field `x`"]),
+            ("[api_keys.a]", &["api_keys.a: missing field `sha256`"]),
+            ("[api_keys.a]\nsha256 = 'x'", &["api_keys.a.sha256: expected the key's SHA-256 as 64 hex"]),
+            ("[agent", &["expected TOML"]),
+        ] {
+            let (path, got) = with_file(file, |path| load::<_, Settings>(&Flags::default(), "agent", Some(path)));
+            let error = got.expect_err(file).to_string();
+            assert!(error.starts_with(&path), "{error}");
+            for part in parts {
+                assert!(error.contains(part), "{file}\n{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_flag_is_not_blamed_on_the_file() {
+        let flags = Flags { node_id: Some("No".to_owned()), ..Flags::default() };
+        let error = load_text(&flags, "[agent]\nlease_ms = 1").expect_err("upper case").to_string();
+        assert!(error.starts_with("--node-id or its environment variable: agent.node_id: node \"No\""), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = load::<_, Settings>(&Flags::default(), "agent", Some(Path::new("/nonexistent.toml")));
+        assert_eq!(error.expect_err("absent").to_string(), "config /nonexistent.toml: expected a readable file");
+    }
+
+    #[test]
+    fn what_is_printed_hides_secrets_and_reads_back() {
+        let file = "
+            [agent]
+            store = 'rediss://user:pass/word@redis.example:6379/0'
+            [media]
+            ice_servers = [{ urls = 'turn:turn.example', username = 'u', credential = 'hidden' }]
+            [api_keys.backend]
+            sha256 = '2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b'
+        ";
+        let (settings, shared) = load_text(&Flags::default(), file).expect("valid");
+        let printed = masked("agent", &settings, &shared).expect("it can be written");
+        for secret in ["pass", "word", "hidden", "2bb80d"] {
+            assert!(!printed.contains(secret), "{printed}");
+        }
+        assert!(printed.contains("store = \"rediss://user:***@redis.example:6379/0\""), "{printed}");
+        assert!(printed.contains("lease_ms = 4000"), "{printed}");
+
+        let printed = masked("agent", &Settings::default(), &Shared::default()).expect("it can be written");
+        let (_, read) = load_text(&Flags::default(), &printed).expect("valid");
+        assert_eq!(read, Shared::default());
+    }
+
+    fn load_text(flags: &Flags, text: &str) -> Result<(Settings, Shared), ConfigError> {
+        with_file(text, |path| load(flags, "agent", Some(path))).1
+    }
+
+    fn with_file<T>(text: &str, work: impl FnOnce(&Path) -> T) -> (String, T) {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("roost-config-{}-{}.toml", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, text).expect("a file can be written");
+        let outcome = work(&path);
+        fs::remove_file(&path).expect("it is there");
+        (path.display().to_string(), outcome)
+    }
 }

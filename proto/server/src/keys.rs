@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::hmac;
@@ -34,6 +35,8 @@ const MAX_TOKEN_BYTES: usize = 4_096;
 pub struct ClusterKeys {
     signing: hmac::Key,
     accepted: Vec<DecodingKey>,
+    proofs: Arc<Validation>,
+    tickets: Arc<Validation>,
 }
 
 /// Why there are no cluster keys.
@@ -120,6 +123,8 @@ impl ClusterKeys {
         Self {
             signing: hmac::Key::new(hmac::HMAC_SHA256, keys[0]),
             accepted: keys.iter().map(|key| DecodingKey::from_secret(key)).collect(),
+            proofs: Arc::new(Kind::Proof.validation()),
+            tickets: Arc::new(Kind::Ticket.validation()),
         }
     }
 
@@ -141,13 +146,12 @@ impl ClusterKeys {
         if token.len() > MAX_TOKEN_BYTES {
             return None;
         }
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.set_audience(&[kind.audience()]);
-        validation.set_required_spec_claims(&["aud"]);
-        // Expiry is checked by the caller, against the clock that the token was made by.
-        validation.validate_exp = false;
+        let validation = match kind {
+            Kind::Proof => &self.proofs,
+            Kind::Ticket => &self.tickets,
+        };
         self.accepted.iter().find_map(|key| {
-            let token = jsonwebtoken::decode::<T>(token, key, &validation).ok()?;
+            let token = jsonwebtoken::decode::<T>(token, key, validation).ok()?;
             (token.header.typ.as_deref() == Some(kind.name())).then_some(token.claims)
         })
     }
@@ -181,8 +185,154 @@ impl Kind {
             Self::Ticket => "roost-node",
         }
     }
+
+    /// HS256 only, whatever a token's header says. Expiry is checked by the caller, against the clock that the token was
+    /// made by.
+    fn validation(self) -> Validation {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_audience(&[self.audience()]);
+        validation.set_required_spec_claims(&["aud"]);
+        validation.validate_exp = false;
+        validation
+    }
 }
 
 fn unix_s(now: SystemTime) -> u64 {
     now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const OLD: &[u8] = b"an old key, which is at least 32 bytes long";
+    const NEW: &[u8] = b"the new key, which is at least 32 bytes long";
+    const NOW_S: u64 = 1_790_000_000;
+
+    #[test]
+    fn a_proof_holds_for_a_minute_and_the_clocks_leeway() {
+        let keys = ClusterKeys::dev();
+        let proof = keys.proof(at(NOW_S));
+        for (second, accepted) in [(0, true), (90, true), (91, false)] {
+            assert_eq!(keys.check_proof(&proof, at(NOW_S + second)).is_ok(), accepted, "{second} s later");
+        }
+        assert!(keys.check_proof(&proof, at(NOW_S - PROOF_LEEWAY_S)).is_ok());
+        assert!(keys.check_proof(&proof, at(NOW_S - PROOF_LEEWAY_S - 1)).is_err());
+    }
+
+    #[test]
+    fn both_keys_are_accepted_while_one_is_replaced() {
+        let (old, both, new) = (keys(&[OLD]), keys(&[NEW, OLD]), keys(&[NEW]));
+        assert!(both.check_proof(&old.proof(at(NOW_S)), at(NOW_S)).is_ok());
+        assert!(new.check_proof(&both.proof(at(NOW_S)), at(NOW_S)).is_ok());
+        let problem = new.check_proof(&old.proof(at(NOW_S)), at(NOW_S)).expect_err("another key");
+        assert_eq!(problem.code, Code::ClusterKeyInvalid);
+    }
+
+    #[test]
+    fn what_is_no_proof_is_refused() {
+        let claims = |exp: u64| json!({ "aud": "roost-cluster", "iat": NOW_S, "exp": exp });
+        let typ = "roost-proof+jwt";
+        let forged = [
+            String::new(),
+            "a.b.c".to_owned(),
+            "x".repeat(1 << 20),
+            library(Algorithm::HS256, typ, &claims(NOW_S + 3_600), OLD),
+            library(Algorithm::HS512, typ, &claims(NOW_S + 60), OLD),
+            library(Algorithm::HS256, "JWT", &claims(NOW_S + 60), OLD),
+            library(Algorithm::HS256, typ, &claims(NOW_S + 60), NEW),
+            library(Algorithm::HS256, typ, &json!({ "iat": NOW_S, "exp": NOW_S + 60 }), OLD),
+            library(Algorithm::HS256, typ, &json!({ "aud": "roost-node", "iat": NOW_S, "exp": NOW_S + 60 }), OLD),
+            unsigned(&claims(NOW_S + 60)),
+        ];
+        let keys = keys(&[OLD]);
+        assert!(keys.check_proof(&library(Algorithm::HS256, typ, &claims(NOW_S + 60), OLD), at(NOW_S)).is_ok());
+        for token in forged {
+            let problem = keys.check_proof(&token, at(NOW_S)).expect_err("forged");
+            assert_eq!(problem.code, Code::ClusterKeyInvalid, "{token:.80}");
+        }
+    }
+
+    #[test]
+    fn a_key_file_holds_one_or_two_long_keys() {
+        let rows: &[(&str, Result<usize, &str>)] = &[
+            ("an old key, which is at least 32 bytes long", Ok(1)),
+            (
+                "the new key, which is at least 32 bytes long\r\n\n an old key, which is at least 32 bytes long \n",
+                Ok(2),
+            ),
+            ("", Err("expected one or two keys, one a line, got 0")),
+            ("short\n", Err("line 1: expected a key of at least 32 bytes, got 5")),
+            (&"an old key, which is at least 32 bytes long\n".repeat(3), Err("got 3")),
+        ];
+        for (index, (text, expected)) in rows.iter().enumerate() {
+            let path = std::env::temp_dir().join(format!("roost-keys-{}-{index}", std::process::id()));
+            fs::write(&path, text).expect("a file can be written");
+            let got = ClusterKeys::from_file(&path);
+            fs::remove_file(&path).expect("it is there");
+            match (got, expected) {
+                (Ok(keys), Ok(count)) => assert_eq!(keys.accepted.len(), *count, "{text:?}"),
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+                (got, _) => panic!("{text:?}: {got:?}"),
+            }
+        }
+        let error = ClusterKeys::from_file(Path::new("/nonexistent/key")).expect_err("no such file");
+        assert_eq!(error.to_string(), "cluster_key_file /nonexistent/key: expected a readable file");
+    }
+
+    #[test]
+    fn keys_are_not_shown() {
+        assert_eq!(format!("{:?}", keys(&[OLD])), "ClusterKeys { count: 1, .. }");
+    }
+
+    proptest! {
+        #[test]
+        fn the_library_takes_the_tokens_that_we_put_together(text in ".{0,40}", number in any::<u64>()) {
+            let claims = json!({ "aud": "roost-node", "text": text, "number": number });
+            let token = keys(&[OLD]).sign(Kind::Ticket, &claims);
+            let key = DecodingKey::from_secret(OLD);
+            let read = jsonwebtoken::decode::<Value>(&token, &key, &Kind::Ticket.validation());
+            prop_assert_eq!(read.expect("our own token").claims, claims);
+        }
+
+        #[test]
+        fn no_token_makes_the_check_panic(token in ".{0,200}") {
+            prop_assert!(keys(&[OLD]).check_proof(&token, at(NOW_S)).is_err());
+        }
+
+        #[test]
+        fn a_changed_byte_is_noticed(at_byte in any::<prop::sample::Index>(), by in 1_u8..127) {
+            let keys = keys(&[OLD]);
+            let mut token = keys.proof(at(NOW_S)).into_bytes();
+            let index = at_byte.index(token.len());
+            token[index] = (token[index] + by) % 127;
+            let token = String::from_utf8(token).expect("it is ASCII");
+            prop_assert!(keys.check_proof(&token, at(NOW_S)).is_err());
+        }
+    }
+
+    fn at(second: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(second)
+    }
+
+    fn keys(keys: &[&[u8]]) -> ClusterKeys {
+        ClusterKeys::new(keys)
+    }
+
+    fn library(algorithm: Algorithm, typ: &str, claims: &Value, key: &[u8]) -> String {
+        let mut header = Header::new(algorithm);
+        header.typ = Some(typ.to_owned());
+        encode(&header, claims, &EncodingKey::from_secret(key)).expect("the library signs")
+    }
+
+    fn unsigned(claims: &Value) -> String {
+        let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        format!("{}.{}.", part(r#"{"typ":"roost-proof+jwt","alg":"none"}"#), part(&claims.to_string()))
+    }
 }

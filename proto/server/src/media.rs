@@ -111,3 +111,64 @@ fn ice_servers<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
     }
     Ok(list)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_codecs_pass_their_own_check() {
+        let defaults = MediaSettings::default();
+        let written = serde_json::to_value(&defaults).expect("string keys");
+        assert_eq!(serde_json::from_value::<MediaSettings>(written).expect("valid"), defaults);
+        let payload_types: Vec<_> =
+            defaults.codecs.as_array().expect("a list").iter().map(|c| c["preferredPayloadType"].clone()).collect();
+        assert_eq!(payload_types, [100, 101, 103, 105, 107]);
+    }
+
+    #[test]
+    fn a_codec_gets_what_mediasoup_wants_to_find() {
+        let codec = json!({ "kind": "video", "mimeType": "video/AV1", "clockRate": 90000, "preferredPayloadType": 96 });
+        let read = serde_json::from_value::<MediaSettings>(json!({ "codecs": [codec] })).expect("valid");
+        assert_eq!(read.codecs[0]["parameters"], json!({}));
+        assert_eq!(read.codecs[0]["rtcpFeedback"], json!([]));
+    }
+
+    #[test]
+    fn a_wrong_codec_is_named_with_what_was_expected() {
+        let good = json!({
+            "kind": "audio", "mimeType": "audio/opus", "clockRate": 48000, "channels": 2, "preferredPayloadType": 100,
+        });
+        for (key, value, expected) in [
+            ("kind", json!("text"), "kind"),
+            ("mimeType", json!("video/VP8"), "mimeType"),
+            ("clockRate", json!(0), "clockRate"),
+            ("channels", json!(null), "channels"),
+            ("preferredPayloadType", json!(95), "preferredPayloadType"),
+            ("parameters", json!(1), "parameters"),
+            ("rtcpFeedback", json!({}), "rtcpFeedback"),
+            ("payloadType", json!(100), "no keys but"),
+        ] {
+            let mut bad = good.clone();
+            bad[key] = value;
+            let error = serde_json::from_value::<MediaSettings>(json!({ "codecs": [bad] })).expect_err(key);
+            assert!(error.to_string().starts_with(&format!("codec 0: expected {expected}")), "{error}");
+        }
+        let twice = json!({ "codecs": [good.clone(), good] });
+        assert!(serde_json::from_value::<MediaSettings>(twice).is_err());
+        assert!(serde_json::from_value::<MediaSettings>(json!({ "codecs": [] })).is_err());
+    }
+
+    #[test]
+    fn an_ice_server_has_urls_of_its_schemes() {
+        let read = |servers: Value| serde_json::from_value::<MediaSettings>(json!({ "ice_servers": servers }));
+        assert!(read(json!([{ "urls": "stun:a.example" }])).is_ok());
+        assert!(
+            read(json!([{ "urls": ["turn:a.example", "turns:a.example"], "username": "u", "credential": "c" }]))
+                .is_ok()
+        );
+        for bad in [json!([{}]), json!([{ "urls": [] }]), json!([{ "urls": "http://a" }]), json!(["stun:a"])] {
+            assert!(read(bad.clone()).is_err(), "{bad}");
+        }
+    }
+}

@@ -99,3 +99,64 @@ fn origin(text: &str) -> Result<String, String> {
         !authority.is_empty() && authority.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@\\*\"'<>,".contains(&b));
     if scheme_fits && authority_fits { Ok(text.to_ascii_lowercase()) } else { Err(wrong()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn listed_origins_pass_and_others_do_not() {
+        let origins = AllowedOrigins::parse(["https://App.example", "http://127.0.0.1:8080"]).expect("valid");
+        for (origin, allowed) in [
+            ("https://app.example", true),
+            ("HTTPS://APP.EXAMPLE", true),
+            ("http://127.0.0.1:8080", true),
+            ("http://app.example", false),
+            ("https://app.example:444", false),
+            ("https://app.example.evil", false),
+            ("null", false),
+        ] {
+            assert_eq!(origins.allows(origin), allowed, "{origin}");
+            assert_eq!(origins.check(&headers(&[("origin", origin)])).is_ok(), allowed, "{origin}");
+            assert!(AllowedOrigins::any().allows(origin));
+        }
+    }
+
+    #[test]
+    fn who_is_no_browser_and_who_is_at_home_passes() {
+        let none = AllowedOrigins::default();
+        assert!(none.check(&headers(&[])).is_ok());
+        assert!(none.check(&headers(&[("host", "a.example:7410"), ("origin", "https://a.example:7410")])).is_ok());
+        let problem = none.check(&headers(&[("host", "a.example"), ("origin", "https://b.example")])).expect_err("b");
+        assert_eq!(problem.code, Code::OriginNotAllowed);
+        assert!(none.check(&headers(&[("host", ""), ("origin", "https://")])).is_err());
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port_only() {
+        for good in ["*", "https://a", "https://a.example:8443", "http://[::1]:80", "capacitor://localhost"] {
+            assert!(good.parse::<AllowedOrigins>().is_ok(), "{good}");
+        }
+        for bad in ["", "a.example", "https://", "https://a/", "https://*.a", "https://u@a", "https://a b", "null"] {
+            assert!(bad.parse::<AllowedOrigins>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn origins_are_written_as_they_were_read() {
+        let list = vec!["*".to_owned(), "https://a.example".to_owned()];
+        let origins = AllowedOrigins::try_from(list.clone()).expect("valid");
+        assert_eq!(Vec::from(origins), list);
+    }
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            let name = actix_web::http::header::HeaderName::from_static(name);
+            headers.insert(name, HeaderValue::from_str(value).expect("text"));
+        }
+        headers
+    }
+}

@@ -82,3 +82,104 @@ impl Claims<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant, SystemTime};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW_MS: u64 = 1_790_000_000_500;
+
+    #[test]
+    fn a_ticket_says_what_was_signed_until_it_expires() {
+        let keys = ClusterKeys::dev();
+        let ticket = ticket("standup");
+        let token = keys.sign_ticket(&ticket);
+        let read = keys.check_ticket(&token, NOW_MS).expect("it is fresh");
+        assert_eq!(read, Ticket { expires_store_ms: 1_790_000_601_000, ..ticket });
+        assert!(keys.check_ticket(&token, 1_790_000_600_999).is_ok());
+        assert_eq!(keys.check_ticket(&token, 1_790_000_601_000), Err(Code::TicketExpired));
+    }
+
+    #[test]
+    fn the_local_clock_does_not_count() {
+        let keys = ClusterKeys::dev();
+        let token = keys.sign_ticket(&Ticket { expires_store_ms: 5_000, ..ticket("standup") });
+        assert!(keys.check_ticket(&token, 4_999).is_ok());
+    }
+
+    #[test]
+    fn a_proof_is_no_ticket_and_a_ticket_no_proof() {
+        let keys = ClusterKeys::dev();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(NOW_MS);
+        assert_eq!(keys.check_ticket(&keys.proof(now), NOW_MS), Err(Code::TicketInvalid));
+        assert!(keys.check_proof(&keys.sign_ticket(&ticket("standup")), now).is_err());
+    }
+
+    #[test]
+    fn claims_that_are_no_ticket_are_invalid() {
+        let keys = ClusterKeys::dev();
+        let whole = serde_json::json!({
+            "aud": "roost-node", "ns": "default", "room": "standup", "node": "fra-1", "inc": 1, "epoch": 2,
+            "store": "s", "exp": 2_000_000_000_u64, "jti": "x",
+        });
+        assert!(keys.check_ticket(&keys.sign(Kind::Ticket, &whole), NOW_MS).is_ok());
+        for (key, value) in [("ns", "NO".into()), ("room", "".into()), ("inc", "one".into()), ("exp", (-1).into())] {
+            let mut broken = whole.clone();
+            broken[key] = value;
+            let token = keys.sign(Kind::Ticket, &broken);
+            assert_eq!(keys.check_ticket(&token, NOW_MS), Err(Code::TicketInvalid), "{key}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_room_comes_back_as_it_was(room in "[^\\p{Cc}]{1,60}", epoch in any::<u64>(), incarnation in any::<u64>()) {
+            let keys = ClusterKeys::dev();
+            let ticket = Ticket {
+                epoch: Epoch(epoch), incarnation: Incarnation(incarnation), expires_store_ms: NOW_MS + 500, ..ticket(&room)
+            };
+            prop_assert_eq!(keys.check_ticket(&keys.sign_ticket(&ticket), NOW_MS), Ok(ticket));
+        }
+
+        #[test]
+        fn no_token_makes_the_check_panic(token in "[A-Za-z0-9_.-]{0,200}") {
+            prop_assert_eq!(ClusterKeys::dev().check_ticket(&token, NOW_MS), Err(Code::TicketInvalid));
+        }
+    }
+
+    /// `cargo test --release -p roost-server -- --ignored --nocapture the_cost` prints nanoseconds.
+    #[test]
+    #[ignore = "a measurement, not a check"]
+    fn the_cost_of_signing_and_checking() {
+        let (keys, ticket) = (ClusterKeys::dev(), ticket("standup"));
+        let token = keys.sign_ticket(&ticket);
+        let mut lines = String::new();
+        let mut measure = |name: &str, work: &dyn Fn()| {
+            const ROUNDS: u32 = 100_000;
+            let start = Instant::now();
+            (0..ROUNDS).for_each(|_| work());
+            lines.push_str(&format!("{name}: {} ns\n", (start.elapsed() / ROUNDS).as_nanos()));
+        };
+        measure("sign", &|| drop(std::hint::black_box(keys.sign_ticket(&ticket))));
+        measure("check", &|| drop(std::hint::black_box(keys.check_ticket(&token, NOW_MS))));
+        measure("request id", &|| drop(std::hint::black_box(crate::request_id::new())));
+        std::io::Write::write_all(&mut std::io::stderr(), lines.as_bytes()).expect("standard error is open");
+    }
+
+    fn ticket(room: &str) -> Ticket {
+        Ticket {
+            namespace: NamespaceId::new("default").expect("valid"),
+            room: RoomName::new(room).expect("valid"),
+            node: NodeId::new("fra-1").expect("valid"),
+            incarnation: Incarnation(1_790_000_000_001),
+            epoch: Epoch(1_790_000_000_007),
+            store: "4f3c2b1a-embedded".to_owned(),
+            expires_store_ms: NOW_MS + TICKET_LIFE_MS,
+            id: "0123456789abcdef-2a".to_owned(),
+        }
+    }
+}
