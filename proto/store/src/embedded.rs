@@ -212,6 +212,10 @@ impl NodeStore for EmbeddedStore {
 
     async fn leave(&self, leave: Leave) -> Result<(), StoreError> {
         self.step(leave.node.bucket(), |bucket, now| bucket.leave(&leave, now));
+        let mut state = self.state();
+        if state.reports.get(&leave.node).is_some_and(|last| last.report.incarnation == leave.incarnation) {
+            state.reports.remove(&leave.node);
+        }
         Ok(())
     }
 

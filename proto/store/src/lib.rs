@@ -10,8 +10,12 @@ pub mod embedded;
 pub mod error;
 pub mod lease;
 mod nonce;
+pub mod open;
 pub mod operation;
+pub mod redis;
 
 pub use contract::{NodeStore, Store};
 pub use embedded::EmbeddedStore;
 pub use error::StoreError;
+pub use open::open_store;
+pub use redis::{InvalidSetting, RedisSettings, RedisStore};

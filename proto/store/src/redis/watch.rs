@@ -1,0 +1,193 @@
+//! What a scheduler sees of the shared state: all that is there, then every change.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redis::Value;
+use redis::streams::StreamId;
+use tokio::sync::mpsc;
+
+use roost_proto::event::Event;
+use roost_proto::id::{Epoch, Incarnation, NodeId};
+use roost_proto::report::Report;
+use roost_proto::room::Run;
+
+use super::keys::{Found, Keys};
+use super::record;
+use super::session::Sessions;
+use super::tail::Tail;
+use crate::embedded::WATCH_CAPACITY;
+use crate::error::StoreError;
+
+const BLOCK_MS: u64 = 1_000;
+/// How often the runs are compared, for a wipe that leaves the connection whole.
+const RUN_CHECK: Duration = Duration::from_secs(1);
+/// Between two reads of a busy stream: waking for each entry would cost the server more than the entries do.
+const GATHER: Duration = Duration::from_millis(4);
+const SCAN_COUNT: usize = 1_000;
+
+/// Why a watch ends.
+enum End {
+    /// Nobody reads it any more.
+    Unread,
+    /// The reader has to watch again, from the start.
+    Lost(&'static str),
+}
+
+struct Watch {
+    sessions: Arc<Sessions>,
+    tail: Tail,
+    runs: Vec<Run>,
+    sender: mpsc::Sender<Event>,
+}
+
+/// Watches: the snapshot is read after the ends of the streams were noted, so that no change falls between. A change
+/// may therefore be told that the snapshot has already; epochs tell which is newer.
+pub(super) async fn watch(sessions: &Arc<Sessions>) -> Result<mpsc::Receiver<Event>, StoreError> {
+    let (session, life) = sessions.separate(Duration::from_millis(BLOCK_MS)).await?;
+    let buckets = sessions.keys.buckets();
+    let streams = buckets.iter().map(|bucket| bucket.claims.clone());
+    let streams = streams.chain(buckets.iter().map(|bucket| bucket.reports.clone())).collect();
+    let tail = Tail::from_now(session, streams).await?;
+    let (sender, receiver) = mpsc::channel(WATCH_CAPACITY);
+    let mut watch = Watch { sessions: sessions.clone(), tail, runs: life.runs, sender };
+    tokio::spawn(async move {
+        let ended = match watch.snapshot().await {
+            Ok(()) => watch.follow().await,
+            Err(end) => end,
+        };
+        if let End::Lost(reason) = ended {
+            tracing::debug!(reason, "a watch ends");
+        }
+    });
+    Ok(receiver)
+}
+
+impl Watch {
+    /// All records of this run, and the last report of each node as far as it is kept.
+    async fn snapshot(&mut self) -> Result<(), End> {
+        let mut connection = self.tail.session().connection.clone();
+        let mut cursor = 0u64;
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(&self.sessions.keys.pattern).arg("COUNT").arg(SCAN_COUNT);
+            scan.arg("TYPE").arg("string");
+            let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await.map_err(lost)?;
+            if !keys.is_empty() {
+                let mut pipeline = redis::pipe();
+                for key in &keys {
+                    pipeline.cmd("GET").arg(key).cmd("PTTL").arg(key);
+                }
+                let values: Vec<Value> = pipeline.query_async(&mut connection).await.map_err(lost)?;
+                for (key, pair) in keys.iter().zip(values.chunks_exact(2)) {
+                    if let [Value::BulkString(text), Value::Int(ttl)] = pair
+                        && let Some(event) = self.found(key, &String::from_utf8_lossy(text), *ttl)
+                    {
+                        self.give(event).await?;
+                    }
+                }
+            }
+            cursor = next;
+            if cursor == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn follow(&mut self) -> End {
+        let mut checked = Instant::now();
+        loop {
+            let entries = tokio::select! {
+                entries = self.tail.next(BLOCK_MS) => entries,
+                () = self.sender.closed() => return End::Unread,
+            };
+            let entries = match entries {
+                Ok(entries) => entries,
+                Err(super::tail::Lost::Connection) => return End::Lost("the connection broke"),
+                Err(super::tail::Lost::Behind) => return End::Lost("the reader fell behind"),
+            };
+            let is_idle = entries.is_empty();
+            if is_idle || checked.elapsed() > RUN_CHECK {
+                checked = Instant::now();
+                match self.sessions.begin(self.tail.session()).await {
+                    Ok(life) if life.runs == self.runs => {}
+                    Ok(_) => return End::Lost("the store is in a new run"),
+                    Err(_) => return End::Lost("the connection broke"),
+                }
+            }
+            for (stream, entry) in entries {
+                if entry.map.contains_key("run") {
+                    return End::Lost("the store is in a new run");
+                }
+                let Some(event) = self.added(stream, &entry) else { continue };
+                if let Err(end) = self.give(event).await {
+                    return end;
+                }
+            }
+            if !is_idle {
+                tokio::time::sleep(GATHER).await;
+            }
+        }
+    }
+
+    async fn give(&self, event: Event) -> Result<(), End> {
+        self.sender.send(event).await.map_err(|_| End::Unread)
+    }
+
+    /// The event that a key of the snapshot is; none for what is void, or broken (which is logged).
+    fn found(&self, key: &str, text: &str, ttl: i64) -> Option<Event> {
+        let event = match Keys::found(key) {
+            Ok(Found::Room(room)) => record::parse(key, text).map(|claim| {
+                let is_current = claim.run == self.runs[usize::from(room.bucket())];
+                is_current.then(|| Event::Claimed { key: room, claim, ttl_ms: u64::try_from(ttl).unwrap_or(0) })
+            }),
+            Ok(Found::Report) => report(key, text).map(Some),
+            Ok(Found::Other) => Ok(None),
+            Err(error) => Err(error),
+        };
+        event.unwrap_or_else(|error| {
+            tracing::warn!(%error, "left out of the snapshot");
+            None
+        })
+    }
+
+    /// The event that an entry of a stream is; none if it is broken (which is logged).
+    fn added(&self, stream: usize, entry: &StreamId) -> Option<Event> {
+        let buckets = self.sessions.keys.buckets();
+        let place = if stream < buckets.len() { &buckets[stream].claims } else { "reports" };
+        event(place, entry).unwrap_or_else(|error| {
+            tracing::warn!(%error, id = entry.id, "an event is dropped");
+            None
+        })
+    }
+}
+
+fn event(place: &str, entry: &StreamId) -> Result<Option<Event>, StoreError> {
+    let broken = |what: &str| StoreError::Corrupt { key: place.to_owned(), reason: format!("entry without {what}") };
+    let field = |name: &str| entry.get::<String>(name);
+    if let Some(text) = field("report") {
+        return report(place, &text).map(Some);
+    }
+    if let Some(node) = field("left") {
+        let node = NodeId::new(node).map_err(|_| broken("a node"))?;
+        let incarnation = Incarnation(entry.get("incarnation").ok_or_else(|| broken("an incarnation"))?);
+        return Ok(Some(Event::Left { node, incarnation }));
+    }
+    let room = field("r").ok_or_else(|| broken("a room"))?;
+    let Found::Room(key) = Keys::found(&room)? else { return Err(broken("a room")) };
+    if let Some(epoch) = entry.get("e") {
+        return Ok(Some(Event::Released { key, epoch: Epoch(epoch) }));
+    }
+    let claim = record::parse(place, &field("c").ok_or_else(|| broken("a claim"))?)?;
+    Ok(Some(Event::Claimed { key, claim, ttl_ms: entry.get("t").ok_or_else(|| broken("a time"))? }))
+}
+
+fn report(key: &str, text: &str) -> Result<Event, StoreError> {
+    let report: Report = serde_json::from_str(text)
+        .map_err(|error| StoreError::Corrupt { key: key.to_owned(), reason: error.to_string() })?;
+    Ok(Event::Reported(Box::new(report)))
+}
+
+fn lost(_: redis::RedisError) -> End {
+    End::Lost("the connection broke")
+}
