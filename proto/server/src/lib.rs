@@ -1,6 +1,7 @@
 //! What all our processes do the same way at their doors: configuration, the client's address, keys and tickets,
 //! errors, WebSocket closing, TLS, listeners, health, logs and metrics.
 
+pub mod bearer;
 pub mod client_address;
 pub mod config;
 pub mod health;

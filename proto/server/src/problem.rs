@@ -20,6 +20,9 @@ use crate::request_id;
 /// The largest body of a request.
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
 
+/// How deep a body may be nested, in fields that nobody reads as well.
+pub const MAX_BODY_DEPTH: usize = 32;
+
 /// The `Content-Type` of every error.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
@@ -140,9 +143,17 @@ impl<T: DeserializeOwned> FromRequest for JsonBody<T> {
     }
 }
 
-/// Reads a body as JSON; an empty one counts as `{}`. Errors name the field and what was expected there.
+/// Reads a body as a JSON object; an empty one counts as `{}`. Errors name the field and what was expected there.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let body = if body.is_empty() { b"{}" } else { body };
+    // To serde a list of values is a struct as well.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ApiError::new(Code::BadRequest, "body: expected a JSON object"));
+    }
+    if depth(body) > MAX_BODY_DEPTH {
+        let detail = format!("body: expected at most {MAX_BODY_DEPTH} levels of nesting");
+        return Err(ApiError::new(Code::BadRequest, detail));
+    }
     serde_json::from_slice(body).map_err(|error| body_error::<T>(body, &error))
 }
 
@@ -155,11 +166,32 @@ fn too_large() -> ApiError {
     ApiError::new(Code::BodyTooLarge, format!("body: expected at most {MAX_BODY_BYTES} bytes"))
 }
 
+/// The largest number of arrays and objects that are open at once; what stands in strings does not count.
+fn depth(body: &[u8]) -> usize {
+    let (mut open, mut deepest, mut quoted, mut escaped) = (0_usize, 0, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            b'[' | b'{' if !quoted => {
+                open += 1;
+                deepest = deepest.max(open);
+            }
+            b']' | b'}' if !quoted => open = open.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// Reads the body once more, slowly, to learn the path of the field that was wrong.
 fn body_error<T: DeserializeOwned>(body: &[u8], error: &serde_json::Error) -> ApiError {
     let mut reader = serde_json::Deserializer::from_slice(body);
     let detail = match serde_path_to_error::deserialize::<_, T>(&mut reader) {
-        Err(error) if error.path().iter().next().is_some() => format!("body {}: {}", error.path(), error.inner()),
+        Err(error) if error.inner().is_data() && error.path().iter().next().is_some() => {
+            format!("body {}: {}", error.path(), error.inner())
+        }
         _ => format!("body: {error}"),
     };
     ApiError::new(code_of(&error.to_string()), detail)

@@ -10,6 +10,7 @@ use roost_proto::error::{Code, Problem};
 use roost_proto::signaling::{Frame, SUBPROTOCOL};
 use tokio::time::timeout;
 
+use crate::problem::ApiError;
 use crate::request_id;
 
 /// The one code upon which stock protoo clients stay away.
@@ -39,13 +40,19 @@ pub fn protoo_farewell(problem: &Problem) -> (String, u16, Duration) {
     if retryable { (frame, close, pause()) } else { (frame, FINAL, Duration::ZERO) }
 }
 
-/// Refuses a protoo WebSocket: accepts it, sends the `error` notification, closes it, after the pause if there is one.
-pub fn refuse_protoo(
+/// Accepts a WebSocket with the first of `protocols` that the client offers; `bad_request` if the request asks for none.
+pub fn accept(
     request: &HttpRequest,
     body: web::Payload,
-    problem: &Problem,
-) -> Result<HttpResponse, actix_web::Error> {
-    let (response, mut session, stream) = actix_ws::handle_with_protocols(request, body, &[SUBPROTOCOL])?;
+    protocols: &[&str],
+) -> Result<(HttpResponse, Session, MessageStream), ApiError> {
+    actix_ws::handle_with_protocols(request, body, protocols)
+        .map_err(|error| ApiError::new(Code::BadRequest, format!("expected a WebSocket handshake: {error}")))
+}
+
+/// Refuses a protoo WebSocket: accepts it, sends the `error` notification, closes it, after the pause if there is one.
+pub fn refuse_protoo(request: &HttpRequest, body: web::Payload, problem: &Problem) -> Result<HttpResponse, ApiError> {
+    let (response, mut session, stream) = accept(request, body, &[SUBPROTOCOL])?;
     let (frame, close, wait) = protoo_farewell(problem);
     let reason = problem.code.as_str();
     actix_web::rt::spawn(async move {
@@ -64,8 +71,8 @@ pub fn refuse(
     body: web::Payload,
     protocols: &[&str],
     problem: &Problem,
-) -> Result<HttpResponse, actix_web::Error> {
-    let (response, session, stream) = actix_ws::handle_with_protocols(request, body, protocols)?;
+) -> Result<HttpResponse, ApiError> {
+    let (response, session, stream) = accept(request, body, protocols)?;
     let (close, reason) = close_reason(problem.code);
     actix_web::rt::spawn(goodbye(session, stream, close, reason));
     Ok(response)
