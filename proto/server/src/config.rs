@@ -127,7 +127,7 @@ impl Shared {
             return None;
         }
         let found = hex(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        self.api_keys.iter().find(|(_, key)| key.sha256 == found).map(|(name, key)| (name.as_str(), key))
+        self.api_keys.iter().find(|(_, key)| key.sha256.as_bytes() == found).map(|(name, key)| (name.as_str(), key))
     }
 }
 
@@ -228,8 +228,9 @@ fn sha256_hex<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Strin
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+fn hex(bytes: &[u8]) -> Vec<u8> {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| DIGITS[usize::from(digit)]).collect()
 }
 
 #[cfg(test)]

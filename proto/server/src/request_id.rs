@@ -60,7 +60,7 @@ pub async fn carry<B: MessageBody + 'static>(
     let id = given(request.request()).unwrap_or_else(new);
     within(id, async move {
         let mut response = next.call(request).await?;
-        if let Some(value) = current().and_then(|id| HeaderValue::from_str(id.as_str()).ok()) {
+        if let Some(value) = current().and_then(|id| HeaderValue::from_bytes(id.as_str().as_bytes()).ok()) {
             response.headers_mut().insert(HEADER, value);
         }
         Ok(response)
@@ -81,7 +81,7 @@ impl FromRequest for Current {
     }
 }
 
-/// The id that the caller gave, if it is valid and fits a header on its way back.
+/// The id that the caller gave, if it is valid.
 fn given(request: &HttpRequest) -> Option<RequestId> {
-    RequestId::new(request.headers().get(HEADER)?.to_str().ok()?).ok()
+    RequestId::new(std::str::from_utf8(request.headers().get(HEADER)?.as_bytes()).ok()?).ok()
 }

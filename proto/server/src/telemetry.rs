@@ -37,6 +37,19 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
     subscriber(format, filter(level)?, std::io::stderr).try_init().map_err(|source| TelemetryError::Twice { source })
 }
 
+/// An error with all its causes on one line, for what a process says before it ends.
+#[must_use]
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(error.to_string().trim_end());
+        cause = error.source();
+    }
+    line
+}
+
 impl FromStr for LogFormat {
     type Err = String;
 
@@ -139,6 +152,13 @@ mod tests {
             let error = filter(bad).expect_err(bad).to_string();
             assert!(error.starts_with(&format!("log_level {bad:?}: expected ")), "{error}");
         }
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes() {
+        let source = io::Error::other("the disk is full");
+        let error = crate::keys::KeyError::Read { path: "k".into(), source };
+        assert_eq!(causes(&error), "cluster_key_file k: expected a readable file: the disk is full");
     }
 
     #[tokio::test]

@@ -123,10 +123,11 @@ async fn the_request_id_is_kept_made_or_replaced_and_given_back() {
             request = request.insert_header((request_id::HEADER, given));
         }
         let response = test::call_service(&app, request.to_request()).await;
-        response.headers().get(request_id::HEADER).unwrap().to_str().unwrap().to_owned()
+        String::from_utf8(response.headers().get(request_id::HEADER).unwrap().as_bytes().to_vec()).unwrap()
     };
     assert_eq!(call(Some("mine"), "").await, "mine");
     assert_eq!(call(Some("mine"), "{\"request_id\":\"the body's\"}").await, "the body's");
+    assert_eq!(call(None, "{\"request_id\":\"Anfrage 7 ü\"}").await, "Anfrage 7 ü");
     assert_ne!(call(None, "").await, call(None, "").await);
     assert_ne!(call(Some(&"x".repeat(256)), "").await.len(), 256);
     assert_eq!(call(Some("mine"), "{").await, "mine");
