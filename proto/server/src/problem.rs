@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::error::{PathError, QueryPayloadError};
@@ -19,6 +20,9 @@ use crate::request_id;
 
 /// The largest body of a request.
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
+
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How deep a body may be nested, in fields that nobody reads as well.
 pub const MAX_BODY_DEPTH: usize = 32;
@@ -130,14 +134,9 @@ impl<T: DeserializeOwned> FromRequest for JsonBody<T> {
             if announced > MAX_BODY_BYTES as u64 {
                 return Err(too_large());
             }
-            let mut body = BytesMut::new();
-            while let Some(chunk) = payload.next().await {
-                let chunk = chunk.map_err(|error| ApiError::new(Code::BadRequest, format!("body: {error}")))?;
-                if body.len() + chunk.len() > MAX_BODY_BYTES {
-                    return Err(too_large());
-                }
-                body.extend_from_slice(&chunk);
-            }
+            let body = tokio::time::timeout(BODY_TIMEOUT, collect(&mut payload)).await.map_err(|_| {
+                ApiError::new(Code::BadRequest, format!("body: expected within {} s", BODY_TIMEOUT.as_secs()))
+            })??;
             parse(&body).map(Self)
         })
     }
@@ -155,6 +154,18 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         return Err(ApiError::new(Code::BadRequest, detail));
     }
     serde_json::from_slice(body).map_err(|error| body_error::<T>(body, &error))
+}
+
+async fn collect(payload: &mut Payload) -> Result<BytesMut, ApiError> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| ApiError::new(Code::BadRequest, format!("body: {error}")))?;
+        if body.len() + chunk.len() > MAX_BODY_BYTES {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
