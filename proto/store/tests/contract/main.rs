@@ -1,0 +1,71 @@
+//! One suite for every store: what it says holds for the embedded store and for a real Redis alike.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod events;
+mod leases;
+mod made;
+mod property;
+mod redis;
+mod rooms;
+mod runs;
+mod server;
+mod stage;
+
+/// Each named function of a module is a test on each store.
+macro_rules! on_every_store {
+    ($($module:ident: $($name:ident)+;)+) => {
+        $(mod $module {
+            $(mod $name {
+                #[tokio::test]
+                async fn embedded() {
+                    crate::$module::$name(crate::stage::Stage::embedded()).await;
+                }
+
+                #[tokio::test]
+                async fn redis() {
+                    crate::$module::$name(crate::stage::Stage::redis().await).await;
+                }
+            })+
+        })+
+    };
+}
+
+mod store {
+    on_every_store! {
+        rooms:
+            the_first_grant_wins_and_the_others_are_told_who_has_it
+            a_grant_replaces_exactly_the_record_that_was_seen
+            a_grant_that_nobody_opens_is_absent_after_its_time
+            a_lookup_starts_the_time_of_a_grant_anew
+            a_room_is_opened_once_and_in_its_generation_only
+            a_room_that_opened_since_is_not_taken_by_who_saw_it_granted
+            a_late_release_ends_no_later_generation
+            after_a_lapse_a_room_is_its_nodes_again_under_a_new_epoch
+            after_a_lapse_a_room_that_another_took_is_lost
+            epochs_grow_over_rooms_that_ended
+            a_raised_counter_is_below_every_later_epoch
+            a_number_that_cannot_be_one_of_ours_changes_nothing
+            rooms_of_any_name_are_kept_apart
+            racing_grants_have_one_winner;
+        leases:
+            a_lapsed_lease_is_never_renewed_and_its_report_not_published
+            a_node_of_another_process_is_refused_until_the_lease_is_over
+            a_new_incarnation_ends_no_older_lease
+            an_agent_that_leaves_is_over_at_once
+            a_bounded_number_of_leases_is_remembered
+            a_living_lease_is_never_forgotten;
+        events:
+            a_watcher_sees_what_happens_in_order
+            a_late_watcher_gets_what_is_there
+            a_node_that_left_is_not_in_a_later_snapshot
+            commands_reach_the_incarnation_they_are_for
+            schedulers_are_listed_while_they_enlist;
+        runs:
+            in_a_new_run_everything_written_before_is_void
+            a_wipe_is_a_new_run
+            an_unlapsed_node_keeps_its_epoch_in_a_new_run_and_beats_lower_ones
+            after_the_first_epoch_of_a_run_no_older_one_is_accepted
+            a_lapsed_node_asserts_provisionally_in_a_new_run
+            a_new_run_ends_watchers;
+    }
+}

@@ -1,0 +1,1 @@
+//! One random course of events for all.

@@ -1,0 +1,172 @@
+//! What a restart and a loss of the data do (rules 1, 2, 17 to 20).
+
+use roost_proto::id::Epoch;
+use roost_proto::room::{Claim, ClaimState};
+use roost_store::operation::{
+    Asserted, Grant, Granted, Leave, Opened, Prolonged, Raise, Raised, Register, Registered, Released, Renewed,
+};
+
+use crate::made::{
+    LONG_MS, assertion, at, grant, grant_and_open, holding, node, register, renewal, room, run_of, try_grant,
+};
+use crate::stage::{Stage, ended};
+
+pub(crate) async fn in_a_new_run_everything_written_before_is_void(mut stage: Stage) {
+    let room = room("standup");
+    let high = Epoch(stage.store.now_ms().await.unwrap() + 1_000_000);
+    let run = run_of(&*stage.store, &room).await;
+    stage.store.raise(Raise { bucket: room.bucket(), run, epoch: high }).await.unwrap();
+    let claim = grant_and_open(&*stage.store, &room, "fra-1", 1).await;
+    let incarnation = register(&*stage.store, "fra-1", 0, LONG_MS).await;
+    let old_renewal = renewal(&*stage.store, "fra-1", incarnation, LONG_MS).await;
+    stage.restart().await;
+    let store = &*stage.store;
+    assert_ne!(run_of(store, &room).await, claim.run);
+    refuses_what_names_the_old_run(store, &claim, &old_renewal).await;
+    assert_eq!(store.read(&room).await.unwrap(), None);
+    assert_eq!(store.leases(&node("fra-1")).await.unwrap(), []);
+    let renewed = store.renew(renewal(store, "fra-1", incarnation, LONG_MS).await).await.unwrap();
+    assert_eq!(renewed, Renewed::Lapsed, "the lease is void");
+    assert!(register(store, "fra-1", 0, LONG_MS).await > incarnation, "no incarnation comes twice");
+    assert!(grant(store, &room, "fra-2", 1).await.epoch > claim.epoch, "the counter stays");
+}
+
+async fn refuses_what_names_the_old_run(
+    store: &dyn roost_store::Store,
+    claim: &Claim,
+    renewal: &roost_store::operation::Renew,
+) {
+    let room = room("standup");
+    let run = run_of(store, &room).await;
+    let held = holding(&room, claim);
+    let grant = Grant {
+        room: room.clone(),
+        run: claim.run.clone(),
+        seen: Some(claim.clone()),
+        node: node("fra-2"),
+        incarnation: claim.incarnation,
+        ttl_ms: LONG_MS,
+    };
+    assert_eq!(store.grant(grant).await.unwrap(), Granted::NewRun { run: run.clone() });
+    assert_eq!(store.prolong(&room, claim, LONG_MS).await.unwrap(), Prolonged::NewRun { run: run.clone() });
+    assert_eq!(store.open(held.clone()).await.unwrap(), Opened::NewRun { run: run.clone() });
+    let assert = roost_store::operation::Assert { held: held.clone(), incarnation: claim.incarnation };
+    assert_eq!(store.assert(assert).await.unwrap(), Asserted::NewRun { run: run.clone() });
+    assert_eq!(store.release(held).await.unwrap(), Released::NewRun { run: run.clone() });
+    let raise = Raise { bucket: room.bucket(), run: claim.run.clone(), epoch: Epoch(9) };
+    assert_eq!(store.raise(raise).await.unwrap(), Raised::NewRun { run });
+    let run = crate::made::run_of_node(store, &renewal.report.node).await;
+    assert_eq!(store.renew(renewal.clone()).await.unwrap(), Renewed::NewRun { run: run.clone() });
+    let register = Register {
+        node: renewal.report.node.clone(),
+        run: renewal.run.clone(),
+        process: "process".to_owned(),
+        after: renewal.report.incarnation,
+        lease_ms: LONG_MS,
+    };
+    assert_eq!(store.register(register).await.unwrap(), Registered::NewRun { run });
+    let leave =
+        Leave { node: renewal.report.node.clone(), run: renewal.run.clone(), incarnation: renewal.report.incarnation };
+    store.leave(leave).await.unwrap();
+}
+
+pub(crate) async fn a_wipe_is_a_new_run(mut stage: Stage) {
+    let room = room("standup");
+    let claim = grant_and_open(&*stage.store, &room, "fra-1", 1).await;
+    let (identity, before) = (stage.store.identity().await.unwrap(), stage.store.runs().await.unwrap());
+    stage.wipe().await;
+    // Nobody reconnects: the first who asks for anything learns of it, and so does everybody then.
+    let answer = stage.store.open(holding(&room, &claim)).await.unwrap();
+    let after = stage.store.runs().await.unwrap();
+    assert_eq!(answer, Opened::NewRun { run: after[usize::from(room.bucket())].clone() });
+    assert!(before.iter().zip(&after).all(|(before, after)| before != after), "in every bucket");
+    if stage.store.kind() == "redis" {
+        assert_ne!(stage.store.identity().await.unwrap(), identity, "the data is another");
+    }
+    let other = stage.second.open(holding(&room, &claim)).await.unwrap();
+    assert_eq!(other, answer);
+    assert_eq!(stage.second.runs().await.unwrap(), after);
+    assert_eq!(stage.store.read(&room).await.unwrap(), None);
+    grant(&*stage.second, &room, "fra-2", 1).await;
+}
+
+pub(crate) async fn an_unlapsed_node_keeps_its_epoch_in_a_new_run_and_beats_lower_ones(mut stage: Stage) {
+    let room = room("standup");
+    let older = grant_and_open(&*stage.store, &room, "fra-1", 1).await;
+    let Granted::Yes { epoch, .. } = try_grant(&*stage.store, &room, Some(older.clone()), "fra-2", 4).await else {
+        panic!("exactly what is there was seen");
+    };
+    let newer = Claim { epoch, node: node("fra-2"), incarnation: roost_proto::id::Incarnation(4), ..older.clone() };
+    stage.restart().await;
+    let store = &*stage.store;
+    let run = run_of(store, &room).await;
+    let in_run = |claim: &Claim| Claim { run: run.clone(), ..claim.clone() };
+    let assert = assertion(store, &room, &older, 1).await;
+    assert_eq!(store.assert(assert.clone()).await.unwrap(), Asserted::Yes { epoch: older.epoch });
+    assert_eq!(store.assert(assert.clone()).await.unwrap(), Asserted::Yes { epoch: older.epoch }, "once more");
+    assert_eq!(store.read(&room).await.unwrap(), Some(in_run(&older)));
+    let beating = assertion(store, &room, &newer, 4).await;
+    assert_eq!(store.assert(beating).await.unwrap(), Asserted::Yes { epoch: newer.epoch });
+    assert_eq!(store.assert(assert).await.unwrap(), Asserted::No { current: Some(in_run(&newer)) });
+}
+
+pub(crate) async fn after_the_first_epoch_of_a_run_no_older_one_is_accepted(mut stage: Stage) {
+    let room = room("standup");
+    let first = grant_and_open(&*stage.store, &room, "fra-1", 1).await;
+    let Granted::Yes { epoch, .. } = try_grant(&*stage.store, &room, Some(first.clone()), "fra-2", 1).await else {
+        panic!("exactly what is there was seen");
+    };
+    stage.restart().await;
+    let store = &*stage.store;
+    // The older holder was faster, and the bucket is closed by another room's grant.
+    let assert = assertion(store, &room, &first, 1).await;
+    assert_eq!(store.assert(assert).await.unwrap(), Asserted::Yes { epoch: first.epoch });
+    let neighbour = neighbour_of(&room);
+    grant(store, &neighbour, "fra-3", 1).await;
+    let late = Claim { epoch, node: node("fra-2"), ..first.clone() };
+    let assert = assertion(store, &room, &late, 1).await;
+    let current = Some(Claim { run: run_of(store, &room).await, ..first.clone() });
+    assert_eq!(store.assert(assert).await.unwrap(), Asserted::No { current });
+    // A room that nobody has is claimed anew, under an epoch of this run.
+    let gone = Claim { epoch: Epoch(epoch.0 - 1), ..late };
+    store.release(holding(&room, &store.read(&room).await.unwrap().unwrap())).await.unwrap();
+    let Asserted::Yes { epoch: anew } = store.assert(assertion(store, &room, &gone, 1).await).await.unwrap() else {
+        panic!("nobody's room");
+    };
+    assert!(anew > epoch);
+}
+
+pub(crate) async fn a_lapsed_node_asserts_provisionally_in_a_new_run(mut stage: Stage) {
+    let room = room("standup");
+    let claim = grant_and_open(&*stage.store, &room, "fra-1", 1).await;
+    stage.restart().await;
+    let store = &*stage.store;
+    let assert = assertion(store, &room, &claim, 2).await;
+    assert_eq!(store.assert(assert).await.unwrap(), Asserted::Yes { epoch: claim.epoch }, "the old epoch");
+    let read = store.read(&room).await.unwrap().unwrap();
+    assert_eq!((read.state, read.incarnation.0), (ClaimState::Open, 2));
+    let higher = Claim { epoch: Epoch(claim.epoch.0 + 1), node: node("fra-2"), ..claim.clone() };
+    let assert = assertion(store, &room, &higher, 1).await;
+    assert_eq!(store.assert(assert).await.unwrap(), Asserted::Yes { epoch: higher.epoch }, "the higher epoch wins");
+    assert!(grant(store, &neighbour_of(&room), "fra-1", 2).await.epoch > higher.epoch);
+    assert_eq!(store.read(&room).await.unwrap(), Some(at(&Claim { run: read.run, ..higher.clone() }, higher.epoch, 1)));
+}
+
+pub(crate) async fn a_new_run_ends_watchers(mut stage: Stage) {
+    let mut watches = [stage.store.watch().await.unwrap(), stage.second.watch().await.unwrap()];
+    let mut commands = stage.store.commands(&node("fra-1"), roost_proto::id::Incarnation(1)).await.unwrap();
+    stage.restart().await;
+    for watch in &mut watches {
+        ended(watch).await;
+    }
+    ended(&mut commands).await;
+    let mut watch = stage.store.watch().await.unwrap();
+    stage.wipe().await;
+    ended(&mut watch).await;
+}
+
+/// Another room of the same bucket.
+fn neighbour_of(room: &roost_proto::id::RoomKey) -> roost_proto::id::RoomKey {
+    let names = (0..1_000).map(|number| crate::made::room(&format!("neighbour-{number}")));
+    names.into_iter().find(|other| other.bucket() == room.bucket()).expect("one in sixteen")
+}
