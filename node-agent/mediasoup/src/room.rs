@@ -300,3 +300,6 @@ fn listen(volumes: &AudioLevelObserver, speaker: &ActiveSpeakerObserver, setting
         })
         .detach();
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,15 +142,19 @@ impl Room {
 
 impl RoomTransport {
     fn has_ended(&mut self, now: Instant) -> bool {
-        if matches!(self.handle.dtls_state(), DtlsState::Closed | DtlsState::Failed) {
-            return true;
-        }
-        if self.handle.ice_state() != IceState::Disconnected {
-            self.disconnected = None;
-            return false;
-        }
-        now.duration_since(*self.disconnected.get_or_insert(now)) >= DISCONNECTED_LIMIT
+        has_ended(self.handle.dtls_state(), self.handle.ice_state(), &mut self.disconnected, now)
     }
+}
+
+fn has_ended(dtls: DtlsState, ice: IceState, disconnected: &mut Option<Instant>, now: Instant) -> bool {
+    if matches!(dtls, DtlsState::Closed | DtlsState::Failed) {
+        return true;
+    }
+    if ice != IceState::Disconnected {
+        *disconnected = None;
+        return false;
+    }
+    now.duration_since(*disconnected.get_or_insert(now)) >= DISCONNECTED_LIMIT
 }
 
 /// The worker's candidates, and after them the same ones at each further announced address.
@@ -193,6 +197,22 @@ fn tell_estimates(transport: &WebRtcTransport, outbox: Outbox) {
 mod tests {
     use super::*;
     use mediasoup::types::data_structures::IceCandidateType;
+
+    #[test]
+    fn a_transport_ends_with_dtls_or_when_ice_stays_away() {
+        let start = Instant::now();
+        let mut since = None;
+        let mut ended = |dtls, ice, after_s| has_ended(dtls, ice, &mut since, start + Duration::from_secs(after_s));
+        assert!(!ended(DtlsState::New, IceState::New, 0));
+        assert!(!ended(DtlsState::Connected, IceState::Disconnected, 10));
+        assert!(!ended(DtlsState::Connected, IceState::Disconnected, 39));
+        // ICE was restarted in time; later it goes away for good.
+        assert!(!ended(DtlsState::Connected, IceState::Completed, 40));
+        assert!(!ended(DtlsState::Connected, IceState::Disconnected, 100));
+        assert!(ended(DtlsState::Connected, IceState::Disconnected, 130));
+        assert!(ended(DtlsState::Closed, IceState::Completed, 131));
+        assert!(ended(DtlsState::Failed, IceState::Completed, 131));
+    }
 
     #[test]
     fn each_announced_address_gets_candidates_of_its_own() {
