@@ -1,4 +1,4 @@
-// Two participants in real Chromium join one room and must see and hear each other. `node drive.mjs --help` says how.
+// Participants in real Chromium join one room and must see and hear each other. `node drive.mjs --help` says how.
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { Chromium } from './chromium.mjs';
@@ -9,6 +9,7 @@ const USAGE = `usage: node drive.mjs --page URL --scheduler URL[,URL] [options]
   --scheduler URL,…     public listeners; the participants use them in turn
   --room R              (drive)        --namespace N   (default)
   --region R,…          region hints, in turn
+  --names A,B,…         the participants, who are also called so (alice,bob)
   --mode lookup         ask a scheduler, then connect (the default)
          scheduler-ws   connect to the schedulers' WebSocket (--ws, or --scheduler's addresses) and be redirected
          wrong-node     the first asks; the second connects to a node of --ws URL,… that is not the room's
@@ -22,7 +23,6 @@ Exit code: 0 passed, 1 failed, 2 wrong arguments.`;
 
 /** Below these a picture is black, or one colour, or stands still. The fake camera is green with a moving timer. */
 const LEAST = { mean: 10, spread: 3, moved: 0.05 };
-const NAMES = ['alice', 'bob'];
 
 const wish = readArguments();
 const chromium = await Chromium.start().catch(fail);
@@ -42,18 +42,18 @@ try {
 }
 await end(failed ? 1 : 0);
 
-/** Brings both into the room, one after the other, and waits until each receives the other. */
+/** Brings all into the room, one after the other, and waits until each receives the other. */
 async function enter() {
   const deadline = Date.now() + wish.timeoutMs;
   const participants = [];
-  for (const [i, peer] of NAMES.entries()) {
+  for (const [i, peer] of wish.names.entries()) {
     const participant = new Participant(peer, await chromium.page());
     participants.push(participant);
     await participant.open(wish.page, { ...common(i), ...(await way(i, participants[0])) });
     await joined(participant, deadline);
   }
   for (const { peer } of participants) {
-    const others = NAMES.filter((name) => name !== peer);
+    const others = wish.names.filter((name) => name !== peer);
     await participants.find((one) => one.peer === peer).receives(others, deadline);
   }
   return participants;
@@ -213,6 +213,7 @@ function readArguments() {
     room: text('drive'),
     namespace: text('default'),
     region: text(''),
+    names: text('alice,bob'),
     mode: text('lookup'),
     ws: text(''),
     seconds: text('6'),
@@ -237,9 +238,11 @@ function readArguments() {
     if (!(seconds > 0 && seconds <= 600 && timeoutMs > 0))
       throw new Error('--seconds, --timeout: expected a number above 0');
     const [schedulers, sockets, regions] = [list(values.scheduler), list(values.ws), list(values.region)];
+    const names = list(values.names);
+    if (new Set(names).size < 2) throw new Error('--names: expected two different names or more');
     if (values.mode !== 'scheduler-ws' && schedulers.length === 0) throw new Error('--scheduler: expected a URL');
     if (values.mode === 'wrong-node' && sockets.length === 0) throw new Error('--ws: expected the URLs of nodes');
-    return { ...values, seconds, timeoutMs, schedulers, sockets, regions };
+    return { ...values, seconds, timeoutMs, schedulers, sockets, regions, names };
   } catch (error) {
     console.error(`${error.message}\n${USAGE}`);
     process.exit(2);

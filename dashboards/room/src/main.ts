@@ -8,6 +8,7 @@ import { type Entry, Session, type Status, type Surroundings } from './session';
 import { type Form, View } from './view';
 
 const MOST_HISTORY = 100;
+const MOST_TROUBLES = 4;
 const METER_EVERY_MS = 1_000;
 
 const browser: Surroundings = {
@@ -38,7 +39,7 @@ class Visit {
     const listener = {
       peersChanged: () => view.peers(this.peers()),
       said: (id: string, text: string) => this.heard(this.room?.peers.get(id)?.name ?? id, text),
-      trouble: (what: string) => view.alert(what),
+      trouble: complain,
     };
     const makeMember = (drop: (why: string) => void) => {
       this.room = new Room(form.name, own, listener, drop);
@@ -60,7 +61,7 @@ class Visit {
 
   say(text: string): void {
     if (this.room?.say(text)) this.heard(this.form.name, text);
-    else view.alert('The chat is not connected yet.');
+    else complain('The chat is not connected yet.');
   }
 
   async toggleMic(): Promise<void> {
@@ -71,7 +72,7 @@ class Visit {
 
   async toggleCam(): Promise<void> {
     if (this.own.camOn) this.own.closeVideo();
-    else await this.own.openVideo((what) => view.alert(what));
+    else await this.own.openVideo(complain);
     this.show();
     await this.room?.setCam(this.own.camOn);
   }
@@ -90,6 +91,7 @@ const meter = new Meter();
 let status: Status = { state: 'idle', why: '', redirects: 0, connections: 0 };
 let visit: Visit | undefined;
 let joining = false;
+let troubles: string[] = [];
 
 const view = new View({
   join: (form) => void join(form),
@@ -102,19 +104,18 @@ const view = new View({
 async function join(form: Form): Promise<void> {
   if (joining) return;
   joining = true;
+  troubles = [];
   view.alert('');
-  const troubles: string[] = [];
-  const own = await OwnMedia.open(form.cam, form.name, (what) => troubles.push(what));
-  if (troubles.length > 0) view.alert(troubles.join('\n'));
+  const own = await OwnMedia.open(form.cam, form.name, complain);
   try {
     visit = new Visit(form, query.get('peer') || `p-${crypto.getRandomValues(new Uint32Array(2)).join('')}`, own);
     remember(form);
     view.inRoom(true);
     visit.show();
     const { why } = await visit.session.run();
-    if (why !== 'left') view.alert(`You are no longer in the room. ${why}`);
+    if (why !== 'left') complain(`You are no longer in the room. ${why}`);
   } catch (error) {
-    view.alert(error instanceof Error ? error.message : String(error));
+    complain(error instanceof Error ? error.message : String(error));
   } finally {
     own.close();
     view.inRoom(false);
@@ -124,7 +125,13 @@ async function join(form: Form): Promise<void> {
 }
 
 function attempt(work: Promise<void> | undefined): void {
-  work?.catch((error: Error) => view.alert(error.message));
+  work?.catch((error: Error) => complain(error.message));
+}
+
+/** Shows a trouble beside the latest others. */
+function complain(what: string): void {
+  troubles = [...troubles.filter((trouble) => trouble !== what), what].slice(-MOST_TROUBLES);
+  view.alert(troubles.join('\n'));
 }
 
 function changed(now: Status): void {

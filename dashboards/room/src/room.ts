@@ -9,6 +9,8 @@ import type { Member } from './session';
 export interface Peer {
   id: string;
   name: string;
+  /** Keeps sound and picture together; an id of a peer may hold what SDP does not allow. */
+  stream: string;
   consumers: Map<string, ms.Consumer>;
 }
 
@@ -67,6 +69,7 @@ export class Room implements Member {
   private cam: ms.Producer | undefined;
   private chat: ms.DataProducer | undefined;
   private closed = false;
+  private met = 0;
   /** What the node asks and tells is done in its order: a consumer may close while it is still being made. */
   private queue: Promise<unknown> = Promise.resolve();
   private readonly repairing = new Set<string>();
@@ -102,12 +105,15 @@ export class Room implements Member {
     void this.sendAll();
   }
 
-  request(method: string, data: never): Promise<unknown> {
-    return this.inOrder(() => {
-      if (method === 'newConsumer') return this.consume(data);
-      if (method === 'newDataConsumer') return this.consumeData(data);
-      throw new Error(`${method} is not known`);
-    });
+  async request(method: string, data: never): Promise<unknown> {
+    try {
+      if (method === 'newConsumer') return await this.inOrder(() => this.consume(data));
+      if (method === 'newDataConsumer') return await this.inOrder(() => this.consumeData(data));
+    } catch (error) {
+      if (!this.closed) this.listener.trouble(`${method}: ${error instanceof Error ? error.message : error}`);
+      throw error;
+    }
+    throw new Error(`${method} is not known`);
   }
 
   notification(method: string, data: never): void {
@@ -185,13 +191,17 @@ export class Room implements Member {
   }
 
   private async sendAll(): Promise<void> {
-    const steps = [() => this.sendAudio(), () => this.sendVideo(), () => this.openChat()];
-    for (const step of steps) {
+    const steps: [string, () => Promise<void>][] = [
+      ['The others do not hear you', () => this.sendAudio()],
+      ['The others do not see you', () => this.sendVideo()],
+      ['The chat does not work', () => this.openChat()],
+    ];
+    for (const [otherwise, step] of steps) {
       try {
         await step();
       } catch (error) {
         if (this.closed) return;
-        this.listener.trouble(error instanceof Error ? error.message : String(error));
+        this.listener.trouble(`${otherwise}: ${error instanceof Error ? error.message : error}`);
       }
     }
   }
@@ -221,9 +231,10 @@ export class Room implements Member {
   private async consume(data: NewConsumer): Promise<object> {
     const { peerId, id, producerId, kind, rtpParameters, producerPaused } = data;
     if (!this.receiving) throw new Error('no transport to receive with');
-    const consumer = await this.receiving.consume({ id, producerId, kind, rtpParameters, streamId: peerId });
+    const peer = this.peer(peerId);
+    const consumer = await this.receiving.consume({ id, producerId, kind, rtpParameters, streamId: peer.stream });
     if (producerPaused) consumer.pause();
-    this.peer(peerId).consumers.set(id, consumer);
+    peer.consumers.set(id, consumer);
     this.listener.peersChanged();
     return {};
   }
@@ -265,9 +276,13 @@ export class Room implements Member {
   }
 
   private peer(id: string, name?: string): Peer {
-    const peer = this.peers.get(id) ?? { id, name: id, consumers: new Map<string, ms.Consumer>() };
+    let peer = this.peers.get(id);
+    if (!peer) {
+      this.met += 1;
+      peer = { id, name: id, stream: `peer-${this.met}`, consumers: new Map() };
+      this.peers.set(id, peer);
+    }
     if (name) peer.name = name;
-    this.peers.set(id, peer);
     return peer;
   }
 

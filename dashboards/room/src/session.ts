@@ -93,6 +93,8 @@ export class Session {
 
   private readonly leaving = new AbortController();
   private nextScheduler = 0;
+  /** Why the participant had to come back; empty on the first way in. */
+  private cause = '';
   private readonly participant: Participant;
   private readonly entry: Entry;
   private readonly makeMember: MakeMember;
@@ -125,6 +127,7 @@ export class Session {
       if (failures > MOST_FAILURES) {
         return this.set({ state: 'ended', ...end, why: `given up after ${MOST_FAILURES} attempts: ${end.why}` });
       }
+      this.cause = end.why;
       this.set({ state: 'returning', ...end });
       const first = joinedMs !== undefined && failures === 1;
       const { random, sleep } = this.world;
@@ -238,7 +241,8 @@ export class Session {
   }
 
   private enter(place: Place, redirects: number): void {
-    const { why, node, region, epoch, outcome } = place;
+    const { node, region, epoch, outcome } = place;
+    const why = this.cause ? `${place.why}; before: ${this.cause}` : place.why;
     const known = {
       ...(node && { node }),
       ...(region && { region }),
