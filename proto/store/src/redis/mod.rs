@@ -2,7 +2,7 @@
 //!
 //! The ACL user needs `~PREFIX:*` and these commands:
 //! `+evalsha +script|load +info +time +scan +get +set +del +pttl +pexpire +hget +hset +hdel +hmget +hgetall +hvals`
-//! `+xadd +xread +xrevrange +xinfo|stream`, besides what every connection needs (`+auth +hello +select +ping +client|setinfo`).
+//! `+xadd +xread +xrevrange +xinfo|stream`, besides what every connection needs (`+auth +hello +select`).
 
 mod commands;
 mod keys;

@@ -3,12 +3,12 @@
 //! A connection that breaks is never mended under a call: the call says that its outcome is unknown, and the next one
 //! makes a new connection, which reads the server's run id again. So no call ever reaches another run than it names.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use redis::aio::{MultiplexedConnection, SendError};
+use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, PushInfo, PushKind, RedisError, ServerErrorKind, Value};
 
 use roost_proto::hash::BUCKETS;
 use roost_proto::room::Run;
@@ -27,6 +27,8 @@ pub(super) struct Session {
     pub(super) connection: MultiplexedConnection,
     /// The server's own run id.
     server: String,
+    /// Set when the connection ends, also while nobody calls.
+    gone: Arc<AtomicBool>,
 }
 
 /// The runs and the identity of the data, as last read.
@@ -79,13 +81,12 @@ impl Sessions {
     /// Sends one command and waits for its answer.
     pub(super) async fn call(&self, command: &Cmd) -> Result<Value, StoreError> {
         let session = self.session().await?;
-        match session.connection.clone().send_packed_command(command).await {
+        match session.send(command).await {
             Ok(value) => Ok(value),
             // Nothing was done: the server has lost its scripts (SCRIPT FLUSH).
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                let mut connection = session.connection.clone();
-                SCRIPTS.load().query_async::<()>(&mut connection).await.map_err(|error| unavailable(&error))?;
-                connection.send_packed_command(command).await.map_err(|error| self.failed(&session, &error))
+                session.load().await?;
+                session.send(command).await.map_err(|error| self.failed(&session, &error))
             }
             Err(error) => Err(self.failed(&session, &error)),
         }
@@ -164,9 +165,17 @@ impl Sessions {
     }
 
     async fn connect(&self, patience: Duration) -> Result<Session, StoreError> {
+        let gone = Arc::new(AtomicBool::new(false));
+        let ended = gone.clone();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.timeout))
-            .set_response_timeout(Some(patience));
+            .set_response_timeout(Some(patience))
+            .set_push_sender(move |push: PushInfo| {
+                if push.kind == PushKind::Disconnection {
+                    ended.store(true, Ordering::Release);
+                }
+                Ok::<(), SendError>(())
+            });
         let connected = self.client.get_multiplexed_async_connection_with_config(&config).await;
         let mut connection = connected.map_err(|error| unavailable(&error))?;
         let mut info = redis::cmd("INFO");
@@ -175,8 +184,9 @@ impl Sessions {
         let server = info.lines().find_map(|line| line.strip_prefix("run_id:"));
         let server = server.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty());
         let server = server.ok_or_else(|| StoreError::Unavailable { reason: "INFO tells no run_id".to_owned() })?;
-        SCRIPTS.load().query_async::<()>(&mut connection).await.map_err(|error| unavailable(&error))?;
-        Ok(Session { connection, server })
+        let session = Session { connection, server, gone };
+        session.load().await?;
+        Ok(session)
     }
 
     /// What a failed call is, and the end of its connection if that is to blame.
@@ -196,9 +206,20 @@ impl Sessions {
     }
 }
 
+impl Session {
+    async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
+        self.connection.clone().send_packed_command(command).await.and_then(Value::extract_error)
+    }
+
+    async fn load(&self) -> Result<(), StoreError> {
+        SCRIPTS.load().query_async(&mut self.connection.clone()).await.map_err(|error| unavailable(&error))
+    }
+}
+
 impl Slot {
     fn live(&self) -> Option<Arc<Session>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.as_ref().filter(|session| !session.gone.load(Ordering::Acquire)).cloned()
     }
 }
 

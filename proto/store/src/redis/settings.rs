@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use redis::{Client, TlsCertificates};
+use redis::{Client, IntoConnectionInfo, ProtocolVersion, TlsCertificates};
 
 /// What goes with the URL.
 #[derive(Debug, Clone)]
@@ -49,8 +49,12 @@ impl RedisSettings {
             }
             _ => return Err(wrong("expected embedded, redis://HOST:PORT, rediss://HOST:PORT or unix:///PATH".into())),
         }
-        if !scheme.ends_with('s') || scheme == "redis" {
-            return Client::open(url).map_err(|error| wrong(error.to_string()));
+        let address = url.into_connection_info().map_err(|error| wrong(error.to_string()))?;
+        // With RESP3 a connection tells that it ended also while nobody calls.
+        let redis = address.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
+        let address = address.set_redis_settings(redis);
+        if !matches!(scheme, "rediss" | "valkeys") {
+            return Client::open(address).map_err(|error| wrong(error.to_string()));
         }
         // One crypto provider for all processes. That it is installed already is no error.
         let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -60,7 +64,7 @@ impl RedisSettings {
             reason: error.to_string(),
         })?;
         let certificates = TlsCertificates { client_tls: None, root_cert };
-        Client::build_with_tls(url, certificates).map_err(|error| wrong(error.to_string()))
+        Client::build_with_tls(address, certificates).map_err(|error| wrong(error.to_string()))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Follows streams on a connection of its own: what is added, in order, from a noted place on.
 
+use std::collections::HashMap;
+
 use redis::Value;
 use redis::streams::{StreamId, StreamReadReply};
 
@@ -67,22 +69,18 @@ impl Tail {
         Ok(entries)
     }
 
-    /// Whether an entry after `place` was cut off.
+    /// Whether an entry after `place` may have been cut off.
     async fn cut_after(&self, number: usize, place: &str) -> Result<bool, Lost> {
         let mut info = redis::cmd("XINFO");
         info.arg("STREAM").arg(&self.keys[number]);
         let mut connection = self.session.connection.clone();
-        let reply: Value = info.query_async(&mut connection).await.map_err(|_| Lost::Connection)?;
-        let cut = reply.as_map_iter().and_then(|mut fields| {
-            fields.find_map(|(name, value)| match (name, value) {
-                (Value::BulkString(name), Value::BulkString(id)) if name == b"max-deleted-entry-id" => {
-                    Some(String::from_utf8_lossy(id).into_owned())
-                }
-                _ => None,
-            })
-        });
-        // A server that does not tell is not trusted.
-        Ok(cut.is_none_or(|cut| order(&cut) > order(place)))
+        let info: HashMap<String, Value> = info.query_async(&mut connection).await.map_err(|_| Lost::Connection)?;
+        let is_whole = info.contains_key("length") && info.get("length") == info.get("entries-added");
+        let first = match info.get("recorded-first-entry-id") {
+            Some(Value::BulkString(id)) => order(&String::from_utf8_lossy(id)),
+            _ => return Ok(true),
+        };
+        Ok(!is_whole && first > order(place))
     }
 }
 
