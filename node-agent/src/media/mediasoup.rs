@@ -31,6 +31,10 @@ impl Mediasoup {
 
 #[async_trait]
 impl MediaServer for Mediasoup {
+    fn version(&self) -> String {
+        self.socket.version()
+    }
+
     fn workers(&self) -> Vec<Worker> {
         self.socket.workers()
     }

@@ -20,6 +20,9 @@ pub(crate) const NOTICES_WAITING: usize = 4096;
 /// What carries the media of this node's rooms: one or more workers, each room on one of them.
 #[async_trait]
 pub(crate) trait MediaServer: std::fmt::Debug + Send + Sync + 'static {
+    /// What carries the media, for example `mediasoup 0.33.1`.
+    fn version(&self) -> String;
+
     /// Every worker, by index. `participants` is 0: workers know streams, not people.
     fn workers(&self) -> Vec<Worker>;
 

@@ -66,6 +66,11 @@ impl Drop for MediaSocket {
 
 #[async_trait]
 impl MediaServer for MediaSocket {
+    fn version(&self) -> String {
+        let said = self.slots.lock().iter().find_map(|slot| slot.version.clone());
+        said.unwrap_or_else(|| "unknown".to_owned())
+    }
+
     fn workers(&self) -> Vec<Worker> {
         self.slots.lock().iter().enumerate().map(|(index, slot)| slot.worker(index)).collect()
     }
@@ -86,6 +91,8 @@ impl MediaServer for MediaSocket {
 struct Slot {
     link: Option<Arc<Link>>,
     restarts: u32,
+    /// As the last hello had it.
+    version: Option<String>,
     /// Was up before.
     seen: bool,
     load: MediaLoad,
@@ -157,7 +164,8 @@ impl Slots {
             if slot.link.is_some() {
                 return Err(format!("worker {} is connected already", hello.worker));
             }
-            *slot = Slot { link: Some(link.clone()), restarts: slot.restarts, seen: true, ..Slot::default() };
+            let (link, version) = (Some(link.clone()), Some(hello.version.clone()));
+            *slot = Slot { link, version, restarts: slot.restarts, seen: true, ..Slot::default() };
             Ok(())
         });
         taken.unwrap_or_else(|| Err(format!("worker {}: expected a smaller number", hello.worker)))

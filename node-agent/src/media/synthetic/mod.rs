@@ -88,6 +88,10 @@ impl Synthetic {
 
 #[async_trait]
 impl MediaServer for Synthetic {
+    fn version(&self) -> String {
+        "synthetic".to_owned()
+    }
+
     fn workers(&self) -> Vec<Worker> {
         let workers = (0..).zip(&self.workers).map(|(index, worker)| {
             let worker = worker.lock().unwrap_or_else(PoisonError::into_inner);

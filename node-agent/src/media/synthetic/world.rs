@@ -160,8 +160,6 @@ impl World {
     fn produce(&mut self, producer: Producer, id: String) -> MediaReply {
         let producer_type = producer.producer_type.to_owned();
         self.producers.insert(id.clone(), producer);
-        let score = json!([{"encodingIdx": 0, "ssrc": 100_000_001, "score": 10}]);
-        self.events.push(MediaEvent::ProducerScore { producer: id.clone(), score });
         MediaReply::Produced { id, producer_type }
     }
 
@@ -259,17 +257,25 @@ impl World {
                     self.events.extend(told);
                 }
             }
-            Object::Consumer(id) if !paused => {
-                if self.consumers.get(id).is_some_and(|consumer| consumer.layered) {
-                    self.set_layers(id, json!({"spatialLayer": 2, "temporalLayer": 2}))?;
-                }
-            }
+            Object::Consumer(id) if !paused => self.flow(id)?,
             Object::Consumer(_) => {}
             Object::Transport(_) | Object::DataProducer(_) | Object::DataConsumer(_) => {
                 return Err(MediaError::new(MediaErrorCode::Unsupported, "this cannot be paused"));
             }
         }
         Ok(MediaReply::Done)
+    }
+
+    /// As if packets came from here on.
+    fn flow(&mut self, consumer: &str) -> Result<(), MediaError> {
+        if let Some(made) = self.consumers.get(consumer) {
+            let producer = made.producer.clone();
+            let score = json!([{"encodingIdx": 0, "ssrc": 100_000_001, "score": 10}]);
+            self.events.push(MediaEvent::ProducerScore { producer, score });
+            let score = json!({"score": 10, "producerScore": 10, "producerScores": [10]});
+            self.events.push(MediaEvent::ConsumerScore { consumer: consumer.to_owned(), score });
+        }
+        self.set_layers(consumer, json!({"spatialLayer": 2, "temporalLayer": 2})).map(|_| ())
     }
 
     fn set_layers(&mut self, id: &str, layers: Value) -> Answer {
