@@ -1,2 +1,27 @@
-//! wip
-fn main() {}
+//! `roost-scheduler`: decides where rooms live, and sends clients there.
+
+mod app;
+mod clock;
+mod config;
+mod error;
+mod inbound;
+mod metrics;
+mod outbound;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::config::{Cli, Command};
+
+fn main() -> ExitCode {
+    let Command::Serve(flags) = Cli::parse().command;
+    match run::serve(&flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            run::complain(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

@@ -70,7 +70,8 @@ mod tests {
     fn refused(report: Report, state: NodeState, wish: Wish) -> Option<Reason> {
         let key = sample::room("x");
         let avoid = [sample::node("avoided")];
-        let request = Request { key: &key, region: None, avoid: &avoid, alternatives: 0, seed: 0 };
+        let request =
+            Request { key: &key, region: None, avoid: &avoid, alternatives: 0, most_participants: 0, seed: 0 };
         refusal(&Node::new(report, Millis(0)), state, wish, &request)
     }
 

@@ -44,6 +44,8 @@ pub enum Step {
     Wait { at_most_ms: u64 },
     /// The store was never reached.
     Unreached,
+    /// The room has as many participants as its namespace allows.
+    RoomFull,
     /// No node can take the room, or its next participant.
     NoNode(NoNode),
 }
@@ -115,6 +117,9 @@ fn open(view: &View, request: &Request<'_>, room: &Room, evidence: &Evidence, no
     let (Some(node), Some(state)) = (node, state) else {
         return Step::Wait { at_most_ms: view.grace.length_ms() };
     };
+    if request.most_participants > 0 && room.participants >= request.most_participants {
+        return Step::RoomFull;
+    }
     match refusal(node, state, Wish::Participant, request) {
         Some(reason) => Step::NoNode(NoNode::of(node, reason)),
         None => Step::Existing(home(node, room.incarnation, room.epoch, GRANT_TTL_MS)),
@@ -221,7 +226,8 @@ mod tests {
             let mut view = sample::view(vec![sample::report("a", "eu"), sample::report("b", "eu")]);
             view.apply(sample::claimed("x", sample::claim("a", 7, state), GRANT_TTL_MS), READY);
             let (key, avoid) = (sample::room("x"), [sample::node("a")]);
-            let request = Request { key: &key, region: None, avoid: &avoid, alternatives: 0, seed: 0 };
+            let request =
+                Request { key: &key, region: None, avoid: &avoid, alternatives: 0, most_participants: 0, seed: 0 };
             match decide(&view, &request, &Evidence::default(), READY) {
                 Step::Grant { home, .. } => assert!(moves && home.node.id.as_str() == "b"),
                 Step::Existing(home) => assert!(!moves && home.node.id.as_str() == "a"),
@@ -275,7 +281,7 @@ mod tests {
             view.see_run(key.bucket(), &sample::run("r2"), READY);
         }
         assert!(matches!(step(&view, READY), Step::Existing(_)), "its node is about to assert it again");
-        let request = Request { key: &other, region: None, avoid: &[], alternatives: 0, seed: 0 };
+        let request = Request { key: &other, region: None, avoid: &[], alternatives: 0, most_participants: 0, seed: 0 };
         let unknown = decide(&view, &request, &Evidence::default(), READY.plus(1_000));
         assert_eq!(unknown, Step::Wait { at_most_ms: 4_000 });
         renewed(&mut view, "a", READY.plus(5_000));
@@ -328,18 +334,24 @@ mod tests {
     }
 
     #[test]
-    fn a_room_that_only_its_node_told_of_is_answered() {
+    fn a_room_that_only_its_node_told_of_is_answered_until_it_is_full() {
         let mut report = sample::report("a", "eu");
         report.changed = vec![RoomReport {
             key: sample::room("x"),
             epoch: Epoch(9),
             worker: 0,
-            participants: 1,
+            participants: 2,
             producers: 0,
             consumers: 0,
         }];
         let view = sample::view(vec![report]);
         assert!(matches!(step(&view, READY), Step::Existing(home) if home.epoch == Epoch(9)));
+        let key = sample::room("x");
+        for (most_participants, is_full) in [(0, false), (3, false), (2, true)] {
+            let request = Request { key: &key, region: None, avoid: &[], alternatives: 0, most_participants, seed: 0 };
+            let full = decide(&view, &request, &Evidence::default(), READY) == Step::RoomFull;
+            assert_eq!(full, is_full, "{most_participants}");
+        }
     }
 
     fn step(view: &View, now: Millis) -> Step {
@@ -348,7 +360,12 @@ mod tests {
 
     fn with(view: &View, evidence: &Evidence, now: Millis) -> Step {
         let key = sample::room("x");
-        decide(view, &Request { key: &key, region: None, avoid: &[], alternatives: 0, seed: 0 }, evidence, now)
+        decide(
+            view,
+            &Request { key: &key, region: None, avoid: &[], alternatives: 0, most_participants: 0, seed: 0 },
+            evidence,
+            now,
+        )
     }
 
     fn renewed(view: &mut View, id: &str, now: Millis) {

@@ -199,7 +199,7 @@ mod tests {
     }
 
     fn request(key: &roost_proto::id::RoomKey) -> Request<'_> {
-        Request { key, region: None, avoid: &[], alternatives: 0, seed: 0 }
+        Request { key, region: None, avoid: &[], alternatives: 0, most_participants: 0, seed: 0 }
     }
 
     /// 1 to 12 nodes with differing region, mode, priority, namespaces and use.

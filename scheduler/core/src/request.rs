@@ -12,6 +12,8 @@ pub struct Request<'a> {
     pub avoid: &'a [NodeId],
     /// How many further nodes to name.
     pub alternatives: usize,
+    /// The most participants that the namespace allows in one room; 0: no limit.
+    pub most_participants: u32,
     /// Spreads rooms over equal nodes; the same on all schedulers of a cluster.
     pub seed: u64,
 }

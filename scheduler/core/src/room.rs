@@ -9,6 +9,8 @@ use roost_proto::report::RoomReport;
 use roost_proto::room::{Claim, ClaimState, RoomView, Run};
 use roost_proto::time::Millis;
 
+use crate::time::{GRANT_TTL_MS, PROLONG_AFTER_MS};
+
 /// A room's claim as last heard of, and what its node reports of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Room {
@@ -85,16 +87,19 @@ impl Rooms {
     }
 
     /// Takes a claim that the store told of. A higher epoch wins; in the same one open wins, and a grant told again
-    /// starts its time anew. `claim` holds shared copies of its names.
+    /// with its `ttl_ms` starts its time anew. With 0 it is not known how old the grant is: it counts as one that is to
+    /// be prolonged, which finds out.
     pub fn fold_claim(&mut self, key: RoomKey, claim: Claim, ttl_ms: u64, now: Millis) {
-        let until = now.plus(ttl_ms);
         let watch = self.watch;
+        let mut until = now.plus(if ttl_ms == 0 { GRANT_TTL_MS - PROLONG_AFTER_MS } else { ttl_ms });
         if let Some(room) = self.rooms.get_mut(&key) {
             if (claim.epoch, claim.state) < (room.epoch, room.state) {
                 return;
             }
             if claim.epoch > room.epoch {
                 (room.worker, room.participants) = (None, 0);
+            } else if ttl_ms == 0 && !room.is_expired(now) {
+                until = room.until;
             }
             (room.run, room.node, room.incarnation) = (Some(claim.run), claim.node, claim.incarnation);
             (room.epoch, room.state, room.until, room.watch) = (claim.epoch, claim.state, until, watch);
@@ -255,6 +260,10 @@ mod tests {
         assert!(rooms.get(&room("x"), Millis(31_000)).is_none());
         rooms.fold_claim(room("x"), claim("a", 1, ClaimState::Granted), 30_000, Millis(20_000));
         assert!(rooms.get(&room("x"), Millis(49_999)).is_some());
+        rooms.fold_claim(room("x"), claim("a", 1, ClaimState::Granted), 0, Millis(40_000));
+        assert!(rooms.get(&room("x"), Millis(50_000)).is_none(), "of unknown age: what was known still holds");
+        rooms.fold_claim(room("x"), claim("a", 2, ClaimState::Granted), 0, Millis(60_000));
+        assert!(rooms.get(&room("x"), Millis(79_999)).is_some() && rooms.get(&room("x"), Millis(80_000)).is_none());
     }
 
     #[test]

@@ -129,7 +129,8 @@ mod tests {
             let mut rooms = [0_u32; 4];
             for i in 0..4_000 {
                 let key = sample::room(&format!("room-{i}"));
-                let request = Request { key: &key, region: None, avoid: &[], alternatives: 0, seed };
+                let request =
+                    Request { key: &key, region: None, avoid: &[], alternatives: 0, most_participants: 0, seed };
                 let best = (0..4).min_by_key(|n| NodeScore::of(&nodes[*n], NodeState::Alive, &request)).unwrap();
                 rooms[best] += 1;
             }
@@ -140,7 +141,8 @@ mod tests {
     /// The score without its reference: state, region, priority, load band, spread.
     fn score(report: &Report, state: NodeState, room: u32) -> (NodeState, RegionMatch, Reverse<i32>, u8, u64) {
         let (key, region) = (sample::room(&room.to_string()), Region::new("eu/west").unwrap());
-        let request = Request { key: &key, region: Some(&region), avoid: &[], alternatives: 0, seed: 0 };
+        let request =
+            Request { key: &key, region: Some(&region), avoid: &[], alternatives: 0, most_participants: 0, seed: 0 };
         let node = Node::new(report.clone(), Millis(0));
         let score = NodeScore::of(&node, state, &request);
         (score.state, score.region, score.priority, score.load_band, score.spread)

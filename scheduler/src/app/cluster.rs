@@ -1,0 +1,31 @@
+//! The cluster at a glance.
+
+use roost_proto::admin::{ClusterView, SchedulerView, StoreView};
+
+use super::Scheduler;
+
+impl Scheduler {
+    /// What this scheduler knows of the cluster. The list of schedulers is the store's, or, without it, only this one.
+    pub(crate) async fn cluster(&self) -> ClusterView {
+        let schedulers = self.store.schedulers().await;
+        self.metrics.store_called("schedulers", &schedulers);
+        let schedulers = schedulers.unwrap_or_else(|_| vec![self.entry.clone()]);
+        let now = self.clock.now();
+        let view = self.view();
+        let grace_left_ms = view.grace.longest_left_ms(now);
+        ClusterView {
+            scheduler: self.entry.id.clone(),
+            version: self.entry.version.clone(),
+            ready: self.readiness.is_ready(),
+            schedulers: schedulers
+                .into_iter()
+                .map(|entry| SchedulerView { id: entry.id, cluster_url: entry.cluster_url, version: entry.version })
+                .collect(),
+            store: StoreView { kind: self.store.kind().to_owned(), reachable: view.is_listening() },
+            nodes: view.counts(now),
+            rooms: u32::try_from(view.rooms.len()).unwrap_or(u32::MAX),
+            participants: view.participants(now),
+            grace_left_ms: (grace_left_ms > 0).then_some(grace_left_ms),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Follows the store: folds its events into the view, tells it that we live, and keeps time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use roost_proto::event::Event;
+use roost_proto::hash::BUCKETS;
+use roost_proto::id::Epoch;
+use roost_proto::room::Run;
+use roost_scheduler_core::time::TICK_MS;
+use roost_scheduler_core::view::Wanted;
+use roost_store::StoreError;
+use roost_store::operation::Raise;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::Scheduler;
+use crate::metrics::Levels;
+use crate::outbound::commands::Commands;
+
+/// How many events are folded under one lock.
+const BATCH: usize = 256;
+/// A scheduler tells the store this often that it lives.
+const BEAT: Duration = Duration::from_secs(1);
+/// For how long the store believes it.
+const ENLISTED_MS: u64 = 5_000;
+/// Pauses between attempts to watch the store again.
+const PAUSES_MS: [u64; 5] = [50, 200, 500, 1_000, 2_000];
+
+const _: () = assert!(3 * BEAT.as_millis() < ENLISTED_MS as u128, "a living scheduler stays on the list");
+
+/// Watches the store, again and again, until the process ends.
+pub(crate) async fn follow(scheduler: Arc<Scheduler>, commands: Commands, look: Arc<Notify>) {
+    let mut failed = 0;
+    loop {
+        match scheduler.begin_watch().await {
+            Ok(events) => {
+                tracing::info!(store = scheduler.store.kind(), "events come from the store");
+                failed = 0;
+                scheduler.fold_all(events, &commands, &look).await;
+                let now = scheduler.clock.now();
+                scheduler.view_mut().stop_listening(now);
+                tracing::warn!("no events come from the store any more");
+            }
+            Err(error) => {
+                if failed == 0 {
+                    tracing::warn!(%error, "the store cannot be watched; trying again");
+                }
+                failed += 1;
+            }
+        }
+        sleep(Duration::from_millis(PAUSES_MS[failed.min(PAUSES_MS.len() - 1)])).await;
+    }
+}
+
+/// Tells the store every second that we live, and asks it how it is.
+pub(crate) async fn beat(scheduler: Arc<Scheduler>, look: Arc<Notify>) {
+    let mut posted: Vec<Option<(Run, Epoch)>> = vec![None; usize::from(BUCKETS)];
+    loop {
+        if let Err(error) = scheduler.beat(&mut posted).await {
+            tracing::debug!(%error, "the store did not answer");
+        }
+        tokio::select! {
+            () = sleep(BEAT) => {}
+            () = look.notified() => {}
+        }
+    }
+}
+
+/// Keeps time for the view, and shows how things are.
+pub(crate) async fn tick(scheduler: Arc<Scheduler>) {
+    let mut ticks = interval(Duration::from_millis(TICK_MS));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        scheduler.tick();
+    }
+}
+
+impl Scheduler {
+    /// The runs are read before the watch begins: what it tells is of these runs or of later ones.
+    async fn begin_watch(&self) -> Result<mpsc::Receiver<Event>, StoreError> {
+        if self.store_identity.get().is_none() {
+            // Two tasks never do this at once; if they did, both would say the same.
+            let _ = self.store_identity.set(self.store.identity().await?);
+        }
+        self.learn_time().await?;
+        self.learn_runs().await?;
+        let events = self.store.watch().await;
+        self.metrics.store_called("watch", &events);
+        let events = events?;
+        let now = self.clock.now();
+        self.view_mut().listen(now);
+        Ok(events)
+    }
+
+    async fn fold_all(&self, mut events: mpsc::Receiver<Event>, commands: &Commands, look: &Notify) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while events.recv_many(&mut batch, BATCH).await > 0 {
+            let now = self.clock.now();
+            let mut view = self.view_mut();
+            let wanted: Vec<Wanted> = batch.drain(..).map(|event| view.apply(event, now)).collect();
+            drop(view);
+            for wanted in wanted {
+                match wanted {
+                    Wanted::Nothing => {}
+                    Wanted::FullReport(node, incarnation) => commands.report_all(node, incarnation),
+                    Wanted::Runs => look.notify_one(),
+                }
+            }
+        }
+    }
+
+    async fn beat(&self, posted: &mut [Option<(Run, Epoch)>]) -> Result<(), StoreError> {
+        let enlisted = self.store.enlist(self.entry.clone(), ENLISTED_MS).await;
+        self.metrics.store_called("enlist", &enlisted);
+        enlisted?;
+        self.learn_time().await?;
+        self.learn_runs().await?;
+        self.post_epochs(posted).await
+    }
+
+    async fn learn_time(&self) -> Result<(), StoreError> {
+        let asked = self.clock.now();
+        let store_ms = self.store.now_ms().await;
+        self.metrics.store_called("now", &store_ms);
+        self.clock.learn_store(store_ms?, asked);
+        Ok(())
+    }
+
+    async fn learn_runs(&self) -> Result<(), StoreError> {
+        let runs = self.store.runs().await;
+        self.metrics.store_called("runs", &runs);
+        let runs = runs?;
+        let now = self.clock.now();
+        let mut view = self.view_mut();
+        let new = (0..BUCKETS).zip(&runs).filter(|(bucket, run)| view.see_run(*bucket, run, now)).count();
+        let grace_ms = view.grace.longest_left_ms(now);
+        drop(view);
+        if new > 0 {
+            tracing::info!(
+                buckets = new,
+                grace_ms,
+                "the store is in a new run: unknown rooms wait for the grace to end"
+            );
+        }
+        Ok(())
+    }
+
+    /// Rule 20: in grace, each bucket's counter is lifted above all epochs that we have seen there.
+    async fn post_epochs(&self, posted: &mut [Option<(Run, Epoch)>]) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let to_raise = {
+            let view = self.view();
+            if view.grace.longest_left_ms(now) == 0 { Vec::new() } else { view.to_raise() }
+        };
+        for (bucket, run, epoch) in to_raise {
+            let entry = &mut posted[usize::from(bucket)];
+            if entry.as_ref() == Some(&(run.clone(), epoch)) {
+                continue;
+            }
+            let raised = self.store.raise(Raise { bucket, run: run.clone(), epoch }).await;
+            self.metrics.store_called("raise", &raised);
+            raised?;
+            *entry = Some((run, epoch));
+        }
+        Ok(())
+    }
+
+    fn tick(&self) {
+        let now = self.clock.now();
+        self.view_mut().tick(now);
+        let levels = {
+            let view = self.view();
+            Levels {
+                nodes: view.counts(now),
+                rooms: view.rooms.len(),
+                participants: view.participants(now),
+                store_up: view.is_listening(),
+                grace_left_ms: view.grace.longest_left_ms(now),
+            }
+        };
+        self.metrics.show(levels);
+        self.readiness.set("store_up", levels.store_up);
+        self.readiness.set("grace_left_ms", levels.grace_left_ms);
+        // Once it can answer for living rooms it goes on doing so, whatever becomes of the store.
+        if levels.store_up && levels.grace_left_ms == 0 && !self.readiness.is_ready() {
+            self.readiness.set_ready(true);
+            tracing::info!("ready");
+        }
+    }
+}

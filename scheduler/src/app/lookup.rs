@@ -1,0 +1,249 @@
+//! A lookup: from the view if the room lives, else by one compare-and-set in the store.
+
+use std::time::Duration;
+
+use roost_proto::error::{Code, Problem};
+use roost_proto::id::{Epoch, NodeId, Region, RoomKey};
+use roost_proto::lookup::Outcome;
+use roost_proto::room::{Claim, ClaimState, Run};
+use roost_proto::time::Millis;
+use roost_scheduler_core::join::{Evidence, Home, Step, decide};
+use roost_scheduler_core::request::Request;
+use roost_scheduler_core::time::{GRANT_TTL_MS, LOOKUP_WAIT_MS};
+use roost_server::ticket::TICKET_LIFE_MS;
+use roost_server::{Ticket, request_id};
+use roost_store::StoreError;
+use roost_store::operation::{Grant, Granted, Prolonged};
+
+use super::Scheduler;
+use crate::error::{no_node, store_unavailable};
+
+/// How often one lookup may lose against others before it gives up.
+const MOST_TRIES: usize = 8;
+/// How often a lookup that waits looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Spreads rooms over equal nodes; all schedulers of a cluster must agree on it.
+const SEED: u64 = 0;
+
+/// What is asked.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub key: RoomKey,
+    pub region: Option<Region>,
+    pub avoid: Vec<NodeId>,
+    pub alternatives: usize,
+}
+
+/// What is answered.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub outcome: Outcome,
+    pub home: Home,
+}
+
+/// What a step led to.
+enum Next {
+    Answer(Found),
+    Again,
+}
+
+impl Scheduler {
+    /// Finds the room's node, or gives it one.
+    pub(crate) async fn look_up(&self, asked: &Asked) -> Result<Found, Problem> {
+        self.rules.check_namespace(&asked.key.namespace)?;
+        let request = Request {
+            key: &asked.key,
+            region: asked.region.as_ref(),
+            avoid: &asked.avoid,
+            alternatives: asked.alternatives,
+            most_participants: self.rules.most_participants(&asked.key.namespace),
+            seed: SEED,
+        };
+        let mut evidence = Evidence::default();
+        let deadline = self.clock.now().plus(LOOKUP_WAIT_MS);
+        let mut tries = 0;
+        while tries < MOST_TRIES {
+            let step = self.decide(&request, &evidence);
+            if let Step::Wait { .. } = step {
+                self.wait(deadline).await?;
+                continue;
+            }
+            tries += 1;
+            match self.take(step, &asked.key, &mut evidence).await? {
+                Next::Answer(found) => return Ok(found),
+                Next::Again => {}
+            }
+        }
+        tracing::warn!(tries, "a lookup lost against others each time");
+        Err(store_unavailable())
+    }
+
+    fn decide(&self, request: &Request<'_>, evidence: &Evidence) -> Step {
+        let now = self.clock.now();
+        decide(&self.view(), request, evidence, now)
+    }
+
+    /// Takes one step.
+    async fn take(&self, step: Step, key: &RoomKey, evidence: &mut Evidence) -> Result<Next, Problem> {
+        match step {
+            Step::Existing(home) => Ok(Next::Answer(Found { outcome: Outcome::Existing, home })),
+            Step::Prolong { home, claim } => self.prolong(key, home, claim).await,
+            Step::Grant { home, run, seen } => self.grant(key, home, run, seen).await,
+            Step::Read => {
+                self.read(key).await;
+                evidence.record_read = true;
+                Ok(Next::Again)
+            }
+            Step::Prove { node, incarnation } => {
+                let leases = self.store.leases(&node).await;
+                self.metrics.store_called("leases", &leases);
+                // Without the store's word the room stays where it is. An incarnation that it does not remember is over.
+                let is_over = leases.is_ok_and(|leases| {
+                    leases.iter().find(|lease| lease.incarnation == incarnation).is_none_or(|lease| lease.lapsed)
+                });
+                evidence.lease = Some((node, incarnation, is_over));
+                Ok(Next::Again)
+            }
+            Step::NoNode(refused) => Err(no_node(refused)),
+            Step::RoomFull => Err(Problem::new(Code::RoomFull, "the namespace allows no more participants in a room")),
+            Step::Unreached => Err(store_unavailable()),
+            // The caller waits itself.
+            Step::Wait { .. } => Ok(Next::Again),
+        }
+    }
+
+    async fn grant(&self, key: &RoomKey, home: Home, run: Run, seen: Option<Claim>) -> Result<Next, Problem> {
+        let (node, incarnation) = (home.node.id.clone(), home.incarnation);
+        let forgotten = seen.as_ref().map(|claim| claim.epoch);
+        let claim = |epoch: Epoch, run: Run| Claim { run, epoch, state: ClaimState::Granted, node, incarnation };
+        let asked = self.clock.now();
+        let grant = Grant {
+            room: key.clone(),
+            run: run.clone(),
+            seen,
+            node: home.node.id.clone(),
+            incarnation,
+            ttl_ms: GRANT_TTL_MS,
+        };
+        let granted = self.store.grant(grant).await;
+        self.metrics.store_called("grant", &granted);
+        match granted {
+            Ok(Granted::Yes { epoch, store_ms }) => {
+                self.clock.learn_store(store_ms, asked);
+                let mut view = self.view_mut();
+                view.fold_claim(key.clone(), claim(epoch, run), GRANT_TTL_MS, asked);
+                Ok(Next::Answer(Found { outcome: Outcome::Placed, home: Home { epoch, ..home } }))
+            }
+            Ok(Granted::No { current }) => {
+                self.fold_current(key, current, forgotten);
+                Ok(Next::Again)
+            }
+            Ok(Granted::NewRun { run }) => {
+                self.see_run(key, &run);
+                Ok(Next::Again)
+            }
+            // Perhaps it was done: what is there now is the answer, whoever wrote it.
+            Err(StoreError::Unknown { .. }) => {
+                if self.read(key).await {
+                    Ok(Next::Again)
+                } else {
+                    Err(store_unavailable())
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a room could not be granted");
+                Err(store_unavailable())
+            }
+        }
+    }
+
+    /// A grant that is not prolonged still holds for what is left of it.
+    async fn prolong(&self, key: &RoomKey, home: Home, claim: Claim) -> Result<Next, Problem> {
+        let asked = self.clock.now();
+        let prolonged = self.store.prolong(key, &claim, GRANT_TTL_MS).await;
+        self.metrics.store_called("prolong", &prolonged);
+        match prolonged {
+            Ok(Prolonged::Yes) => {
+                self.view_mut().fold_claim(key.clone(), claim, GRANT_TTL_MS, asked);
+                let home = Home { ttl_ms: GRANT_TTL_MS, ..home };
+                Ok(Next::Answer(Found { outcome: Outcome::Existing, home }))
+            }
+            Ok(Prolonged::No { current }) => {
+                self.fold_current(key, current, Some(claim.epoch));
+                Ok(Next::Again)
+            }
+            Ok(Prolonged::NewRun { run }) => {
+                self.see_run(key, &run);
+                Ok(Next::Again)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a grant could not be prolonged");
+                Ok(Next::Answer(Found { outcome: Outcome::Existing, home }))
+            }
+        }
+    }
+
+    /// Reads the room's record into the view. Whether the store answered.
+    async fn read(&self, key: &RoomKey) -> bool {
+        let known = self.view().room(key, self.clock.now()).map(|room| room.epoch);
+        let read = self.store.read(key).await;
+        self.metrics.store_called("read", &read);
+        match read {
+            Ok(current) => {
+                self.fold_current(key, current, known);
+                true
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a room's record could not be read");
+                false
+            }
+        }
+    }
+
+    /// Folds what the store has of the room. Nothing: what we believed in, up to the epoch `known`, is gone.
+    fn fold_current(&self, key: &RoomKey, current: Option<Claim>, known: Option<Epoch>) {
+        let now = self.clock.now();
+        let mut view = self.view_mut();
+        match current {
+            // How much of a grant's time is left is not said with it.
+            Some(claim) => drop(view.fold_claim(key.clone(), claim, 0, now)),
+            None => {
+                if let Some(epoch) = known {
+                    view.rooms.forget(key, epoch);
+                }
+            }
+        }
+    }
+
+    fn see_run(&self, key: &RoomKey, run: &Run) {
+        let now = self.clock.now();
+        if self.view_mut().see_run(key.bucket(), run, now) {
+            tracing::warn!(bucket = key.bucket(), "the store is in a new run: grace begins");
+        }
+    }
+
+    /// Lets a moment pass, in which what is missing may have come; else the lookup is told to come again.
+    async fn wait(&self, deadline: Millis) -> Result<(), Problem> {
+        let starting = || Problem::new(Code::Starting, "nodes are still saying which rooms they hold");
+        let _waiting = self.waiting.try_acquire().map_err(|_| starting())?;
+        if self.clock.now() >= deadline {
+            return Err(starting());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        Ok(())
+    }
+
+    /// A ticket that proves this answer at the node's door.
+    pub(crate) fn ticket(&self, key: &RoomKey, home: &Home) -> String {
+        self.rules.keys.sign_ticket(&Ticket {
+            namespace: key.namespace.clone(),
+            room: key.room.clone(),
+            node: home.node.id.clone(),
+            incarnation: home.incarnation,
+            epoch: home.epoch,
+            store: self.store_identity.get().cloned().unwrap_or_default(),
+            expires_store_ms: self.clock.store_now_ms().saturating_add(TICKET_LIFE_MS),
+            id: request_id::current().unwrap_or_else(request_id::new).as_str().to_owned(),
+        })
+    }
+}

@@ -1,0 +1,117 @@
+//! The use cases, one file each, over the state that they share.
+
+pub(crate) mod cluster;
+pub(crate) mod follow;
+pub(crate) mod lookup;
+pub(crate) mod nodes;
+pub(crate) mod read_room;
+pub(crate) mod rooms;
+
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use roost_proto::error::{Code, Problem};
+use roost_proto::id::NamespaceId;
+use roost_scheduler_core::view::View;
+use roost_server::{AllowedOrigins, ClientAddress, ClusterKeys, Readiness, Shared};
+use roost_store::Store;
+use roost_store::operation::SchedulerEntry;
+use tokio::sync::{Semaphore, watch};
+
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+
+/// How many lookups may wait for something at once; further ones are told to come again.
+const MOST_WAITING: usize = 4_096;
+
+/// One scheduler: what all its listeners and tasks share.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    /// This scheduler, as others know it.
+    pub entry: SchedulerEntry,
+    pub rules: Rules,
+    pub store: Arc<dyn Store>,
+    /// Which store it is; known from the first connection on.
+    pub store_identity: OnceLock<String>,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub readiness: Readiness,
+    /// Turns true when the process is told to end.
+    pub stopping: watch::Receiver<bool>,
+    view: RwLock<View>,
+    waiting: Semaphore,
+}
+
+/// What configuration says about requests.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub dev: bool,
+    pub allow_unknown_namespaces: bool,
+    pub client_address: ClientAddress,
+    pub origins: AllowedOrigins,
+    pub keys: ClusterKeys,
+    pub shared: Shared,
+}
+
+impl Scheduler {
+    pub(crate) fn new(
+        entry: SchedulerEntry,
+        rules: Rules,
+        store: Arc<dyn Store>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        let clock = Clock::new();
+        Self {
+            entry,
+            rules,
+            store,
+            store_identity: OnceLock::new(),
+            metrics: Metrics::new(),
+            readiness: Readiness::new(),
+            stopping,
+            view: RwLock::new(View::new(clock.now())),
+            waiting: Semaphore::new(MOST_WAITING),
+            clock,
+        }
+    }
+
+    /// The view, to be read. Never held over an await.
+    pub(crate) fn view(&self) -> RwLockReadGuard<'_, View> {
+        // A fold that panicked (a bug) may have left out one event; the next watch tells it again.
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The view, to be changed. Never held over an await, and never for long: lookups wait.
+    pub(crate) fn view_mut(&self) -> RwLockWriteGuard<'_, View> {
+        self.view.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resolves when the process is told to end.
+    pub(crate) async fn stopped(&self) {
+        let mut stopping = self.stopping.clone();
+        // Fails when the sender is gone: then it ends too.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+}
+
+impl Rules {
+    /// Refuses a namespace that is not configured, if those are not allowed.
+    pub(crate) fn check_namespace(&self, namespace: &NamespaceId) -> Result<(), Problem> {
+        if self.allow_unknown_namespaces || self.shared.namespaces.contains_key(namespace) {
+            return Ok(());
+        }
+        let detail = format!("namespace {namespace}: expected one that is configured");
+        Err(Problem::new(Code::NamespaceNotAllowed, detail))
+    }
+
+    /// The most participants in one room of the namespace; 0: no limit.
+    pub(crate) fn most_participants(&self, namespace: &NamespaceId) -> u32 {
+        if self.shared.namespaces.is_empty() {
+            return 0;
+        }
+        let own = self.shared.namespaces.get(namespace);
+        let settings = own.or_else(|| {
+            self.shared.namespaces.iter().find(|(name, _)| name.as_str() == "default").map(|(_, settings)| settings)
+        });
+        settings.map_or(0, |settings| settings.max_participants_per_room)
+    }
+}

@@ -1,0 +1,29 @@
+//! The nodes, as a list and one by one.
+
+use roost_proto::admin::{NodePage, NodeView};
+use roost_proto::error::{Code, Problem};
+use roost_proto::id::NodeId;
+
+use super::Scheduler;
+
+impl Scheduler {
+    /// `limit` nodes by name, those after `after`.
+    pub(crate) fn nodes(&self, after: Option<&NodeId>, limit: usize) -> NodePage {
+        let now = self.clock.now();
+        let view = self.view();
+        let mut nodes = view.nodes(after);
+        let items: Vec<NodeView> = nodes.by_ref().take(limit).map(|(_, node)| view.node_view(node, now)).collect();
+        let more = nodes.next().is_some();
+        let next_cursor = items.last().filter(|_| more).map(|last| last.id.as_str().to_owned());
+        NodePage { items, next_cursor }
+    }
+
+    /// One node.
+    pub(crate) fn node(&self, id: &NodeId) -> Result<NodeView, Problem> {
+        let view = self.view();
+        match view.node(id) {
+            Some(node) => Ok(view.node_view(node, self.clock.now())),
+            None => Err(Problem::new(Code::NodeNotFound, format!("node {id}: none of this name has reported"))),
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Reads what is known of a room; changes nothing.
+
+use roost_proto::error::{Code, Problem};
+use roost_proto::id::RoomKey;
+use roost_proto::room::RoomView;
+
+use super::Scheduler;
+use crate::error::store_unavailable;
+
+impl Scheduler {
+    /// The room, if it is granted or open.
+    pub(crate) fn read_room(&self, key: &RoomKey) -> Result<RoomView, Problem> {
+        self.rules.check_namespace(&key.namespace)?;
+        let now = self.clock.now();
+        let view = self.view();
+        match view.room(key, now) {
+            Some(room) => Ok(room.view(key)),
+            None if view.grace.run(key.bucket()).is_none() => Err(store_unavailable()),
+            None => Err(Problem::new(Code::RoomNotFound, format!("room {:?}: no node holds it", key.room))),
+        }
+    }
+}

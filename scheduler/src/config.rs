@@ -1,0 +1,198 @@
+//! The flags of `roost-scheduler serve`, and the settings that come of them, the environment and the file.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+use roost_server::{AllowedOrigins, ClientAddress, ClusterKeys, ConfigError, LogFormat, Shared, TrustedHeader, config};
+use serde::{Deserialize, Serialize};
+
+/// Decides where rooms live, and sends clients there.
+#[derive(Debug, Parser)]
+#[command(name = "roost-scheduler", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Answers lookups until it is told to stop.
+    Serve(Box<Flags>),
+}
+
+#[derive(Debug, Args, Serialize)]
+pub(crate) struct Flags {
+    /// The TOML file with everything that is not said by flags or the environment.
+    #[arg(long, env = "ROOST_CONFIG")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Prints the configuration that is in force, secrets masked, and ends.
+    #[arg(long)]
+    #[serde(skip)]
+    pub print_config: bool,
+    /// For clients [default: 0.0.0.0:7400].
+    #[arg(long, env = "ROOST_LISTEN", value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// For operators and Prometheus [default: 127.0.0.1:7401].
+    #[arg(long, env = "ROOST_ADMIN_LISTEN", value_name = "ADDRESS")]
+    admin_listen: Option<String>,
+    /// For agents [default: 0.0.0.0:7402].
+    #[arg(long, env = "ROOST_CLUSTER_LISTEN", value_name = "ADDRESS")]
+    cluster_listen: Option<String>,
+    /// Where agents reach the cluster listener.
+    #[arg(long, env = "ROOST_CLUSTER_URL", value_name = "URL")]
+    cluster_url: Option<String>,
+    /// `embedded`, or the URL of a Redis [default: embedded].
+    #[arg(long, env = "ROOST_STORE", value_name = "STORE")]
+    store: Option<String>,
+    /// What the names of all keys in Redis begin with [default: roost].
+    #[arg(long, env = "ROOST_STORE_PREFIX", value_name = "TEXT")]
+    store_prefix: Option<String>,
+    /// The certificates that Redis's own must be signed by, instead of the machine's roots.
+    #[arg(long, env = "ROOST_STORE_CA", value_name = "FILE")]
+    store_ca: Option<PathBuf>,
+    /// A proxy, or a network of them, whose word on the client's address counts.
+    #[arg(long, env = "ROOST_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
+    trusted_proxy: Vec<String>,
+    /// The header that they say it in: X-Forwarded-For or Forwarded.
+    #[arg(long, env = "ROOST_TRUSTED_HEADER", value_name = "NAME")]
+    trusted_header: Option<String>,
+    /// A page's origin that may call us, or *.
+    #[arg(long, env = "ROOST_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    cors_origin: Vec<String>,
+    /// One key a line, 32 bytes or more; two while one is replaced.
+    #[arg(long, env = "ROOST_CLUSTER_KEY_FILE", value_name = "FILE")]
+    cluster_key_file: Option<PathBuf>,
+    #[arg(long, env = "ROOST_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    #[arg(long, env = "ROOST_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Takes namespaces that have no table of their own [default: true].
+    #[arg(long, env = "ROOST_ALLOW_UNKNOWN_NAMESPACES", value_name = "BOOL")]
+    allow_unknown_namespaces: Option<bool>,
+    /// For development: loopback only, a fixed cluster key, hints believed, any origin.
+    #[arg(long, env = "ROOST_DEV", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    dev: Option<bool>,
+    /// `text` or `json`.
+    #[arg(long, env = "ROOST_LOG_FORMAT", value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or target=level pairs.
+    #[arg(long, env = "ROOST_LOG_LEVEL", value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+/// The table `[scheduler]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    pub listen: Option<String>,
+    pub admin_listen: Option<String>,
+    pub cluster_listen: Option<String>,
+    pub cluster_url: Option<String>,
+    pub store: String,
+    pub store_prefix: String,
+    pub store_ca: Option<PathBuf>,
+    pub trusted_proxy: Vec<IpNet>,
+    pub trusted_header: TrustedHeader,
+    pub cors_origin: AllowedOrigins,
+    pub cluster_key_file: Option<PathBuf>,
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    pub allow_unknown_namespaces: bool,
+    pub dev: bool,
+    pub log_format: LogFormat,
+    pub log_level: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            admin_listen: None,
+            cluster_listen: None,
+            cluster_url: None,
+            store: "embedded".to_owned(),
+            store_prefix: "roost".to_owned(),
+            store_ca: None,
+            trusted_proxy: Vec::new(),
+            trusted_header: TrustedHeader::default(),
+            cors_origin: AllowedOrigins::default(),
+            cluster_key_file: None,
+            tls_cert: None,
+            tls_key: None,
+            allow_unknown_namespaces: true,
+            dev: false,
+            log_format: LogFormat::default(),
+            log_level: "info".to_owned(),
+        }
+    }
+}
+
+/// Reads everything, fills in what depends on `--dev`, and checks what one value alone does not show.
+pub(crate) fn load(flags: &Flags) -> Result<(Settings, Shared), ConfigError> {
+    let (mut settings, shared) = config::load::<_, Settings>(flags, "scheduler", flags.config.as_deref())?;
+    let host = if settings.dev { "127.0.0.1" } else { "0.0.0.0" };
+    settings.listen.get_or_insert_with(|| format!("{host}:7400"));
+    settings.admin_listen.get_or_insert_with(|| "127.0.0.1:7401".to_owned());
+    settings.cluster_listen.get_or_insert_with(|| format!("{host}:7402"));
+    if settings.dev && settings.cors_origin == AllowedOrigins::default() {
+        settings.cors_origin = AllowedOrigins::any();
+    }
+    settings.check()?;
+    Ok((settings, shared))
+}
+
+impl Settings {
+    /// The addresses to listen on: public, admin, cluster.
+    pub(crate) fn listeners(&self) -> [(&'static str, &str); 3] {
+        [
+            ("listen", text(self.listen.as_ref())),
+            ("admin_listen", text(self.admin_listen.as_ref())),
+            ("cluster_listen", text(self.cluster_listen.as_ref())),
+        ]
+    }
+
+    /// Whose word on the client's address counts.
+    pub(crate) fn client_address(&self) -> ClientAddress {
+        ClientAddress { trusted: self.trusted_proxy.clone(), header: self.trusted_header }
+    }
+
+    /// The cluster's keys.
+    pub(crate) fn keys(&self) -> Result<ClusterKeys, roost_server::keys::KeyError> {
+        self.cluster_key_file.as_deref().map_or_else(|| Ok(ClusterKeys::dev()), ClusterKeys::from_file)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        for (key, text) in self.listeners() {
+            // What is no address at all is refused when it is listened on.
+            let elsewhere = |address: SocketAddr| !address.ip().is_loopback();
+            if self.dev && text.to_socket_addrs().is_ok_and(|mut addresses| addresses.any(elsewhere)) {
+                return Err(ConfigError::wrong(key, text, "a loopback address, because dev is on"));
+            }
+        }
+        if !self.dev && self.cluster_key_file.is_none() {
+            return Err(ConfigError::wrong("cluster_key_file", "", "a file with the cluster key, or --dev"));
+        }
+        let is_url = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+        match &self.cluster_url {
+            None if !self.dev => {
+                return Err(ConfigError::wrong("cluster_url", "", "the URL where agents reach us, or --dev"));
+            }
+            Some(url) if !is_url(url) => {
+                return Err(ConfigError::wrong("cluster_url", url, "a URL like http://10.0.0.1:7402"));
+            }
+            _ => {}
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            return Err(ConfigError::wrong("tls_cert", &self.tls_cert, "both tls_cert and tls_key, or neither"));
+        }
+        Ok(())
+    }
+}
+
+/// `load` has filled them in; a free port on loopback harms nobody.
+fn text(address: Option<&String>) -> &str {
+    address.map_or("127.0.0.1:0", String::as_str)
+}

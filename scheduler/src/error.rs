@@ -1,0 +1,56 @@
+//! What the store's failures and the core's refusals are to a client.
+
+use roost_proto::error::{Code, Problem};
+use roost_scheduler_core::place::NoNode;
+use roost_server::listen::ListenError;
+
+/// The store could not be asked; whoever asked us may come again.
+pub(crate) fn store_unavailable() -> Problem {
+    Problem::new(Code::StoreUnavailable, "the room is not known here, and the shared store does not answer")
+}
+
+/// No node can take the room.
+pub(crate) fn no_node(refused: NoNode) -> Problem {
+    let detail = match refused.rejections.as_slice() {
+        [] => "no node is known".to_owned(),
+        _ => {
+            let counts = refused.counts.iter().map(|counted| format!("{} {}", counted.count, counted.reason.as_str()));
+            format!("nodes that refused: {}", counts.collect::<Vec<_>>().join(", "))
+        }
+    };
+    let mut problem = Problem::new(Code::NoNode, detail);
+    problem.rejections = refused.rejections;
+    problem.rejection_counts = refused.counts;
+    problem
+}
+
+/// Why the process cannot start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Wrong configuration: exit code 2.
+    #[error(transparent)]
+    Config(#[from] roost_server::ConfigError),
+    #[error(transparent)]
+    Key(#[from] roost_server::keys::KeyError),
+    #[error(transparent)]
+    Tls(#[from] roost_server::tls::TlsError),
+    #[error(transparent)]
+    Telemetry(#[from] roost_server::telemetry::TelemetryError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Store(#[from] roost_store::InvalidSetting),
+    #[error("a listener failed")]
+    Io(#[from] std::io::Error),
+}
+
+impl Failure {
+    /// The process's exit code.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Key(_) | Self::Tls(_) | Self::Telemetry(_) | Self::Store(_) => 2,
+            Self::Listen(ListenError::Address { .. }) => 2,
+            Self::Listen(ListenError::Unavailable { .. }) | Self::Io(_) => 1,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The admin listener: what operators, Prometheus and the console read.
+
+use actix_web::{HttpResponse, web};
+use roost_proto::admin::{ClusterView, NodePage, NodeView, RoomFilter, RoomPage};
+use roost_proto::error::{Code, Problem};
+use roost_proto::id::{NamespaceId, NodeId};
+use roost_server::ApiError;
+use roost_server::problem::other_methods;
+use serde::Deserialize;
+use utoipa::{IntoParams, OpenApi};
+
+use super::public::openapi;
+use crate::app::Scheduler;
+
+/// How many items a page has unless it is said.
+const PAGE: usize = 100;
+/// The most that may be said.
+const MOST_PER_PAGE: usize = 1_000;
+
+/// Mounts the admin listener's paths.
+pub(crate) fn configure(config: &mut web::ServiceConfig, scheduler: &web::Data<Scheduler>) {
+    super::basics(config, scheduler);
+    scheduler.metrics.registry.routes(config);
+    let get = |path: &str| web::resource(path).default_service(other_methods("GET"));
+    let document = AdminApi::openapi().to_json().unwrap_or_default();
+    config
+        .service(get("/").route(web::get().to(index)))
+        .service(get("/v1/cluster").route(web::get().to(cluster)))
+        .service(get("/v1/nodes").route(web::get().to(nodes)))
+        .service(get("/v1/nodes/{id}").route(web::get().to(node)))
+        .service(get("/v1/rooms").route(web::get().to(rooms)))
+        .service(openapi("/openapi.json", document));
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Roost scheduler, admin", description = "Nodes, rooms and the cluster as this scheduler knows them."),
+    paths(cluster, nodes, node, rooms)
+)]
+struct AdminApi;
+
+/// How a list is cut. All of it text: what is wrong is answered with its name and value.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+struct Paging {
+    /// Items on a page: 100 unless said, at most 1000.
+    #[param(value_type = Option<u16>)]
+    limit: Option<String>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+struct RoomQuery {
+    namespace: Option<String>,
+    node: Option<String>,
+}
+
+impl Paging {
+    fn limit(&self) -> Result<usize, Problem> {
+        let Some(text) = &self.limit else { return Ok(PAGE) };
+        text.parse().ok().filter(|limit| (1..=MOST_PER_PAGE).contains(limit)).ok_or_else(|| {
+            let shown: String = text.chars().take(20).collect();
+            Problem::new(Code::BadRequest, format!("query limit: {shown:?}: expected 1 to {MOST_PER_PAGE}"))
+        })
+    }
+}
+
+async fn index() -> HttpResponse {
+    HttpResponse::Ok().json(serde_json::json!({
+        "cluster": "/v1/cluster",
+        "nodes": "/v1/nodes",
+        "rooms": "/v1/rooms",
+        "metrics": "/metrics",
+        "health": "/healthz",
+        "readiness": "/readyz",
+        "api": "/openapi.json",
+    }))
+}
+
+/// The cluster at a glance.
+#[utoipa::path(get, path = "/v1/cluster", responses((status = 200, body = ClusterView)))]
+async fn cluster(scheduler: web::Data<Scheduler>) -> HttpResponse {
+    HttpResponse::Ok().json(scheduler.cluster().await)
+}
+
+/// The nodes, by name.
+#[utoipa::path(
+    get,
+    path = "/v1/nodes",
+    params(Paging),
+    responses(
+        (status = 200, body = NodePage),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn nodes(paging: web::Query<Paging>, scheduler: web::Data<Scheduler>) -> Result<HttpResponse, ApiError> {
+    let after = paging.cursor.as_deref().map(NodeId::new).transpose()?;
+    Ok(HttpResponse::Ok().json(scheduler.nodes(after.as_ref(), paging.limit()?)))
+}
+
+/// One node.
+#[utoipa::path(
+    get,
+    path = "/v1/nodes/{id}",
+    params(("id" = String, Path)),
+    responses(
+        (status = 200, body = NodeView),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn node(id: web::Path<String>, scheduler: web::Data<Scheduler>) -> Result<HttpResponse, ApiError> {
+    Ok(HttpResponse::Ok().json(scheduler.node(&NodeId::new(id.as_str())?)?))
+}
+
+/// The rooms, by namespace and name; of one namespace or node if asked for.
+#[utoipa::path(
+    get,
+    path = "/v1/rooms",
+    params(Paging, RoomQuery),
+    responses(
+        (status = 200, body = RoomPage),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn rooms(
+    paging: web::Query<Paging>,
+    query: web::Query<RoomQuery>,
+    scheduler: web::Data<Scheduler>,
+) -> Result<HttpResponse, ApiError> {
+    let filter = RoomFilter {
+        namespace: query.namespace.as_deref().map(NamespaceId::new).transpose()?,
+        node: query.node.as_deref().map(NodeId::new).transpose()?,
+    };
+    Ok(HttpResponse::Ok().json(scheduler.rooms(&filter, paging.cursor.as_deref(), paging.limit()?)?))
+}

@@ -1,0 +1,217 @@
+//! The cluster listener: agents without Redis have the store from here, over a WebSocket; and lookups for participants
+//! who stand at an agent's door.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime};
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, ProtocolError, Session};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use roost_proto::command::Command;
+use roost_proto::error::{Code, Problem};
+use roost_proto::uplink::{UplinkMessage, UplinkRequest};
+use roost_server::problem::other_methods;
+use roost_server::{ApiError, request_id, socket};
+use roost_store::StoreError;
+use roost_store::operation::{NodeAnswer, NodeOperation, Registered};
+use tokio::sync::mpsc;
+use tokio::time::interval;
+
+use super::{client, public};
+use crate::app::Scheduler;
+
+/// The largest message of an agent: a full report of ten thousand rooms fits in well.
+const MOST_BYTES: usize = 8 * 1024 * 1024;
+/// How many operations of one agent are under way at once; further ones wait unread.
+const MOST_AT_ONCE: usize = 64;
+const PING_EVERY: Duration = Duration::from_secs(5);
+/// An agent of which nothing was heard for so long is gone.
+const GONE_AFTER: Duration = Duration::from_secs(15);
+
+/// Mounts the cluster listener's paths.
+pub(crate) fn configure(config: &mut web::ServiceConfig, scheduler: &web::Data<Scheduler>) {
+    super::basics(config, scheduler);
+    config
+        .service(web::resource("/v1/agent").route(web::get().to(agent)).default_service(other_methods("GET")))
+        .service(
+            web::resource("/v1/namespaces/{namespace}/rooms/{room}/lookup")
+                .route(web::post().to(lookup))
+                .default_service(other_methods("POST")),
+        );
+}
+
+fn check_proof(request: &HttpRequest, scheduler: &Scheduler) -> Result<(), Problem> {
+    let token = client::bearer(request)
+        .ok_or_else(|| Problem::new(Code::ClusterKeyInvalid, "header Authorization: expected Bearer and a proof"))?;
+    scheduler.rules.keys.check_proof(token, SystemTime::now())
+}
+
+/// As the public lookup; the agent speaks for its participant.
+async fn lookup(
+    request: HttpRequest,
+    payload: web::Payload,
+    scheduler: web::Data<Scheduler>,
+) -> Result<HttpResponse, ApiError> {
+    check_proof(&request, &scheduler)?;
+    public::answer(&request, payload, &scheduler, |_, _| true).await
+}
+
+async fn agent(
+    request: HttpRequest,
+    body: web::Payload,
+    scheduler: web::Data<Scheduler>,
+) -> Result<HttpResponse, ApiError> {
+    check_proof(&request, &scheduler)?;
+    let (response, session, stream) = socket::accept(&request, body, &[])?;
+    let stream = stream.max_frame_size(MOST_BYTES).aggregate_continuations().max_continuation_size(MOST_BYTES);
+    let uplink = Uplink { scheduler, session, commands: None, heard: Instant::now() };
+    let id = request_id::current().unwrap_or_else(request_id::new);
+    actix_web::rt::spawn(request_id::within(id, uplink.serve(stream)));
+    Ok(response)
+}
+
+/// One agent's connection.
+struct Uplink {
+    scheduler: web::Data<Scheduler>,
+    session: Session,
+    /// The commands for the incarnation that was registered here.
+    commands: Option<mpsc::Receiver<Command>>,
+    heard: Instant,
+}
+
+/// Why the connection ends.
+enum End {
+    Gone,
+    Close(u16, &'static str),
+}
+
+impl Uplink {
+    async fn serve(mut self, stream: AggregatedMessageStream) {
+        self.scheduler.metrics.agents(1);
+        let end = self.converse(stream).await;
+        self.scheduler.metrics.agents(-1);
+        if let End::Close(code, reason) = end {
+            tracing::info!(reason, "the connection of an agent is closed");
+            let reason = actix_ws::CloseReason { code: code.into(), description: Some(reason.to_owned()) };
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.session.close(Some(reason))).await;
+        }
+    }
+
+    async fn converse(&mut self, mut stream: AggregatedMessageStream) -> End {
+        let scheduler = self.scheduler.clone();
+        let mut pings = interval(PING_EVERY);
+        let mut under_way = FuturesUnordered::new();
+        let mut waiting: VecDeque<UplinkRequest<NodeOperation>> = VecDeque::new();
+        loop {
+            while let Some(request) = waiting.pop_front() {
+                under_way.push(carry_out(&scheduler, request));
+            }
+            let step = tokio::select! {
+                message = stream.next(), if under_way.len() < MOST_AT_ONCE => self.hear(message).await,
+                Some((id, answer, commands)) = under_way.next() => {
+                    self.commands = commands.or_else(|| self.commands.take());
+                    self.say(&UplinkMessage::Reply { id, answer }).await
+                }
+                command = next_command(&mut self.commands) => match command {
+                    Some(command) => self.say(&UplinkMessage::Command(command)).await,
+                    // The store lost them: an agent that connects again registers or subscribes anew.
+                    None => Err(End::Close(1012, "store_lost")),
+                },
+                _ = pings.tick() => self.ping().await,
+                () = scheduler.stopped() => Err(End::Close(1001, "scheduler_stops")),
+            };
+            match step {
+                Ok(Some(request)) => waiting.push_back(request),
+                Ok(None) => {}
+                Err(end) => return end,
+            }
+        }
+    }
+
+    async fn hear(
+        &mut self,
+        message: Option<Result<AggregatedMessage, ProtocolError>>,
+    ) -> Result<Option<UplinkRequest<NodeOperation>>, End> {
+        self.heard = Instant::now();
+        match message {
+            Some(Ok(AggregatedMessage::Text(text))) => match serde_json::from_str(&text) {
+                Ok(request) => Ok(Some(request)),
+                Err(error) => {
+                    tracing::warn!(%error, "an agent's message cannot be read");
+                    Err(End::Close(4400, Code::BadRequest.as_str()))
+                }
+            },
+            Some(Ok(AggregatedMessage::Ping(payload))) => {
+                self.session.pong(&payload).await.map(|()| None).map_err(|_| End::Gone)
+            }
+            Some(Ok(AggregatedMessage::Pong(_))) => Ok(None),
+            Some(Ok(AggregatedMessage::Binary(_))) => Err(End::Close(4400, Code::BadRequest.as_str())),
+            Some(Err(ProtocolError::Overflow)) => Err(End::Close(1009, "message_too_large")),
+            Some(Ok(AggregatedMessage::Close(_)) | Err(_)) | None => Err(End::Gone),
+        }
+    }
+
+    async fn say(&mut self, message: &UplinkMessage<NodeAnswer>) -> Result<Option<UplinkRequest<NodeOperation>>, End> {
+        let text = serde_json::to_string(message).expect("messages have string keys only");
+        match tokio::time::timeout(GONE_AFTER, self.session.text(text)).await {
+            Ok(Ok(())) => Ok(None),
+            _ => Err(End::Gone),
+        }
+    }
+
+    async fn ping(&mut self) -> Result<Option<UplinkRequest<NodeOperation>>, End> {
+        if self.heard.elapsed() > GONE_AFTER {
+            return Err(End::Close(1001, "silent"));
+        }
+        self.session.ping(b"").await.map(|()| None).map_err(|_| End::Gone)
+    }
+}
+
+async fn next_command(commands: &mut Option<mpsc::Receiver<Command>>) -> Option<Command> {
+    match commands {
+        Some(commands) => commands.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+type Done = (u64, NodeAnswer, Option<mpsc::Receiver<Command>>);
+
+/// Does on the store what an agent asked for. A registration brings the commands of the new incarnation with it: they are
+/// subscribed to before the agent knows of it, so none is missed.
+async fn carry_out(scheduler: &Scheduler, request: UplinkRequest<NodeOperation>) -> Done {
+    let store = &scheduler.store;
+    let mut commands = None;
+    let answer = match request.op {
+        NodeOperation::Runs => store.runs().await.map(NodeAnswer::Runs),
+        NodeOperation::Register(register) => {
+            let node = register.node.clone();
+            match store.register(register).await {
+                Ok(Registered::Yes { incarnation, store_ms }) => {
+                    tracing::info!(%node, %incarnation, "a node registers");
+                    match store.commands(&node, incarnation).await {
+                        Ok(received) => {
+                            commands = Some(received);
+                            Ok(NodeAnswer::Registered(Registered::Yes { incarnation, store_ms }))
+                        }
+                        Err(error) => Err(StoreError::Unknown { reason: error.to_string() }),
+                    }
+                }
+                other => other.map(NodeAnswer::Registered),
+            }
+        }
+        NodeOperation::Renew(renew) => store.renew(*renew).await.map(NodeAnswer::Renewed),
+        NodeOperation::Open(holding) => store.open(holding).await.map(NodeAnswer::Opened),
+        NodeOperation::Assert(assert) => store.assert(assert).await.map(NodeAnswer::Asserted),
+        NodeOperation::Release(holding) => store.release(holding).await.map(NodeAnswer::Released),
+        NodeOperation::Raise(raise) => store.raise(raise).await.map(NodeAnswer::Raised),
+        NodeOperation::Leave(leave) => store.leave(leave).await.map(|()| NodeAnswer::Left),
+        NodeOperation::Schedulers => store.schedulers().await.map(NodeAnswer::Schedulers),
+    };
+    scheduler.metrics.store_called("for_agent", &answer);
+    let answer = answer.unwrap_or_else(|error| match error {
+        StoreError::Unavailable { reason } => NodeAnswer::Unavailable(reason),
+        other => NodeAnswer::Unknown(other.to_string()),
+    });
+    (request.id, answer, commands)
+}

@@ -1,0 +1,174 @@
+//! The public listener: lookups and rooms over HTTP. The same lookup stands on the cluster listener, for agents.
+
+use std::time::Instant;
+
+use actix_cors::Cors;
+use actix_web::http::Method;
+use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use actix_web::{FromRequest as _, HttpRequest, HttpResponse, web};
+use roost_proto::error::{Code, Problem};
+use roost_proto::lookup::{LookupReply, LookupRequest};
+use roost_proto::room::RoomView;
+use roost_scheduler_core::request::{MOST_ALTERNATIVES, MOST_AVOIDED};
+use roost_server::problem::other_methods;
+use roost_server::{AllowedOrigins, ApiError, JsonBody, request_id};
+use utoipa::OpenApi;
+
+use super::{client, room_in_path, signaling};
+use crate::app::Scheduler;
+use crate::app::lookup::{Asked, Found};
+
+/// For how long a browser may remember what it was told about another origin, in seconds.
+const CORS_MAX_AGE_S: usize = 600;
+
+/// Mounts the public listener's paths.
+pub(crate) fn configure(config: &mut web::ServiceConfig, scheduler: &web::Data<Scheduler>) {
+    super::basics(config, scheduler);
+    signaling::routes(config);
+    let document = PublicApi::openapi().to_json().unwrap_or_default();
+    config
+        .service(
+            web::resource("/v1/namespaces/{namespace}/rooms/{room}/lookup")
+                .route(web::post().to(lookup))
+                .default_service(other_methods("POST")),
+        )
+        .service(
+            web::resource("/v1/namespaces/{namespace}/rooms/{room}")
+                .route(web::get().to(room))
+                .default_service(other_methods("GET")),
+        )
+        .service(openapi("/openapi.json", document));
+}
+
+/// Serves an API's description.
+pub(super) fn openapi(path: &str, document: String) -> actix_web::Resource {
+    let document = web::Bytes::from(document);
+    let answer = move || {
+        let document = document.clone();
+        async move { HttpResponse::Ok().content_type("application/json").body(document) }
+    };
+    web::resource(path).route(web::get().to(answer)).default_service(other_methods("GET"))
+}
+
+/// Lets pages of the allowed origins call.
+pub(crate) fn cors(origins: &AllowedOrigins) -> Cors {
+    let cors = Cors::default()
+        .allowed_methods([Method::GET, Method::POST])
+        .allowed_headers([AUTHORIZATION, CONTENT_TYPE, request_id::HEADER])
+        .expose_headers([RETRY_AFTER, request_id::HEADER])
+        .max_age(CORS_MAX_AGE_S);
+    if origins.is_any() {
+        cors.allow_any_origin().send_wildcard()
+    } else {
+        origins.iter().fold(cors, Cors::allowed_origin)
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Roost scheduler, public", description = "Where does a room live, for this client?"),
+    paths(lookup, room)
+)]
+struct PublicApi;
+
+/// Finds the node of a room, or gives the room one.
+#[utoipa::path(
+    post,
+    path = "/v1/namespaces/{namespace}/rooms/{room}/lookup",
+    params(("namespace" = String, Path), ("room" = String, Path, description = "percent-encoded")),
+    request_body(content = Option<LookupRequest>, description = "may be absent"),
+    responses(
+        (status = 200, body = LookupReply),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn lookup(
+    request: HttpRequest,
+    payload: web::Payload,
+    scheduler: web::Data<Scheduler>,
+) -> Result<HttpResponse, ApiError> {
+    let believed =
+        |scheduler: &Scheduler, asked: &Asked| client::is_believed(&request, &asked.key.namespace, scheduler);
+    answer(&request, payload, &scheduler, believed).await
+}
+
+/// Answers a lookup; `believed` says whether the caller may speak for its client.
+pub(super) async fn answer(
+    request: &HttpRequest,
+    payload: web::Payload,
+    scheduler: &Scheduler,
+    believed: impl FnOnce(&Scheduler, &Asked) -> bool,
+) -> Result<HttpResponse, ApiError> {
+    let started = Instant::now();
+    let answered = async {
+        let body = JsonBody::<LookupRequest>::from_request(request, &mut payload.into_inner());
+        let JsonBody(body) = body.await.map_err(|ApiError(problem)| problem)?;
+        reply(request, body, scheduler, believed).await
+    };
+    match answered.await {
+        Ok(reply) => {
+            scheduler.metrics.looked_up(reply.outcome, started.elapsed());
+            let body = serde_json::to_vec(&reply).expect("a reply has string keys only");
+            Ok(HttpResponse::Ok().content_type("application/json").body(body))
+        }
+        Err(problem) => {
+            scheduler.metrics.refused(problem.code, &problem.rejection_counts, started.elapsed());
+            Err(problem.into())
+        }
+    }
+}
+
+async fn reply(
+    request: &HttpRequest,
+    mut body: LookupRequest,
+    scheduler: &Scheduler,
+    believed: impl FnOnce(&Scheduler, &Asked) -> bool,
+) -> Result<LookupReply, Problem> {
+    if let Some(id) = body.request_id.take() {
+        request_id::replace(id);
+    }
+    let alternatives = usize::from(body.alternatives);
+    at_most("avoid", body.avoid.len(), MOST_AVOIDED)?;
+    at_most("alternatives", alternatives, MOST_ALTERNATIVES)?;
+    let key = room_in_path(request)?;
+    let mut asked = Asked { key, region: None, avoid: std::mem::take(&mut body.avoid), alternatives };
+    let believed = believed(scheduler, &asked);
+    let client = client::described(request, &mut body, believed, scheduler);
+    asked.region.clone_from(&client.region);
+    let Found { outcome, home } = scheduler.look_up(&asked).await?;
+    let ticket = scheduler.ticket(&asked.key, &home);
+    Ok(LookupReply {
+        namespace: asked.key.namespace,
+        room: asked.key.room,
+        outcome,
+        node: home.node,
+        epoch: home.epoch,
+        ticket,
+        ttl_ms: home.ttl_ms,
+        client,
+        alternatives: home.alternatives,
+    })
+}
+
+fn at_most(field: &str, count: usize, most: usize) -> Result<(), Problem> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(Problem::new(Code::BadRequest, format!("body {field}: {count}: expected at most {most}")))
+}
+
+/// Reads what is known of a room; changes nothing.
+#[utoipa::path(
+    get,
+    path = "/v1/namespaces/{namespace}/rooms/{room}",
+    params(("namespace" = String, Path), ("room" = String, Path, description = "percent-encoded")),
+    responses(
+        (status = 200, body = RoomView),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn room(request: HttpRequest, scheduler: web::Data<Scheduler>) -> Result<HttpResponse, ApiError> {
+    Ok(HttpResponse::Ok().json(scheduler.read_room(&room_in_path(&request)?)?))
+}

@@ -1,0 +1,150 @@
+//! Every metric of the scheduler.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use roost_proto::admin::NodeCounts;
+use roost_proto::error::{Code, ReasonCount};
+use roost_proto::lookup::Outcome;
+use roost_server::Metrics as Registry;
+use roost_store::StoreError;
+
+/// The scheduler's metrics. No label names a room, user or address.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub registry: Registry,
+    placed: IntCounter,
+    existing: IntCounter,
+    lookups: IntCounterVec,
+    lookup_duration: Histogram,
+    rejections: IntCounterVec,
+    redirects: IntCounterVec,
+    nodes: IntGaugeVec,
+    rooms: IntGauge,
+    participants: IntGauge,
+    agents: IntGauge,
+    store_calls: IntCounterVec,
+    store_up: IntGauge,
+    grace_left: IntGauge,
+}
+
+/// What the gauges show.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Levels {
+    pub nodes: NodeCounts,
+    pub rooms: usize,
+    pub participants: u32,
+    pub store_up: bool,
+    pub grace_left_ms: u64,
+}
+
+/// In which words a client was redirected.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Dialect {
+    Protoo,
+    Sora,
+}
+
+/// A lookup of a living room takes some ten microseconds, a first one a round trip to the store, one in grace seconds.
+const DURATION_BUCKETS_S: [f64; 12] = [2e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 1e-2, 5e-2, 0.25, 1.0, 2.5];
+
+impl Metrics {
+    /// Declares them all.
+    pub(crate) fn new() -> Self {
+        let registry = Registry::new(env!("CARGO_PKG_VERSION"));
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            registry.register(IntCounterVec::new(Opts::new(name, help), labels).expect(VALID))
+        };
+        let gauge = |name: &str, help: &str| registry.register(IntGauge::new(name, help).expect(VALID));
+        let lookups =
+            counters("roost_lookups_total", "Lookups by what came of them: an outcome or an error code.", &["outcome"]);
+        let duration = HistogramOpts::new("roost_lookup_duration_seconds", "From a lookup's arrival to its answer.");
+        let nodes = Opts::new("roost_nodes", "Nodes by state.");
+        Self {
+            placed: lookups.with_label_values(&["placed"]),
+            existing: lookups.with_label_values(&["existing"]),
+            lookups,
+            lookup_duration: registry
+                .register(Histogram::with_opts(duration.buckets(DURATION_BUCKETS_S.into())).expect(VALID)),
+            rejections: counters(
+                "roost_rejections_total",
+                "Nodes refused when no node was found, by reason.",
+                &["reason"],
+            ),
+            redirects: counters("roost_redirects_total", "Clients redirected by WebSocket, by dialect.", &["dialect"]),
+            nodes: registry.register(IntGaugeVec::new(nodes, &["state"]).expect(VALID)),
+            rooms: gauge("roost_rooms", "Rooms that are granted or open."),
+            participants: gauge("roost_participants", "Participants that joined, on all nodes that are not lost."),
+            agents: gauge("roost_agent_connections", "Agents that use this scheduler as their store."),
+            store_calls: counters(
+                "roost_store_calls_total",
+                "Calls of the store by what came of them.",
+                &["call", "result"],
+            ),
+            store_up: gauge("roost_store_up", "Whether events come from the store: 1 or 0."),
+            grace_left: gauge(
+                "roost_grace_left_seconds",
+                "How long the grace after a new run of the store still lasts.",
+            ),
+            registry,
+        }
+    }
+
+    /// A lookup was answered.
+    pub(crate) fn looked_up(&self, outcome: Outcome, took: Duration) {
+        match outcome {
+            Outcome::Placed => self.placed.inc(),
+            Outcome::Existing => self.existing.inc(),
+            Outcome::Edge => self.lookups.with_label_values(&["edge"]).inc(),
+        }
+        self.lookup_duration.observe(took.as_secs_f64());
+    }
+
+    /// A lookup was refused.
+    pub(crate) fn refused(&self, code: Code, counts: &[ReasonCount], took: Duration) {
+        self.lookups.with_label_values(&[code.as_str()]).inc();
+        for counted in counts {
+            self.rejections.with_label_values(&[counted.reason.as_str()]).inc_by(counted.count.into());
+        }
+        self.lookup_duration.observe(took.as_secs_f64());
+    }
+
+    /// A client was sent to its node.
+    pub(crate) fn redirected(&self, dialect: Dialect) {
+        let dialect = match dialect {
+            Dialect::Protoo => "protoo",
+            Dialect::Sora => "sora",
+        };
+        self.redirects.with_label_values(&[dialect]).inc();
+    }
+
+    /// The store answered, or did not.
+    pub(crate) fn store_called<T>(&self, call: &'static str, result: &Result<T, StoreError>) {
+        let result = match result {
+            Ok(_) => "ok",
+            Err(StoreError::Unavailable { .. }) => "unavailable",
+            Err(StoreError::Unknown { .. }) => "unknown",
+            Err(StoreError::Corrupt { .. }) => "corrupt",
+        };
+        self.store_calls.with_label_values(&[call, result]).inc();
+    }
+
+    /// An agent has come (1) or gone (-1).
+    pub(crate) fn agents(&self, change: i64) {
+        self.agents.add(change);
+    }
+
+    /// Shows how things are now.
+    pub(crate) fn show(&self, levels: Levels) {
+        let NodeCounts { alive, suspect, lost } = levels.nodes;
+        for (state, count) in [("alive", alive), ("suspect", suspect), ("lost", lost)] {
+            self.nodes.with_label_values(&[state]).set(count.into());
+        }
+        self.rooms.set(i64::try_from(levels.rooms).unwrap_or(i64::MAX));
+        self.participants.set(levels.participants.into());
+        self.store_up.set(levels.store_up.into());
+        self.grace_left.set(i64::try_from(levels.grace_left_ms.div_ceil(1_000)).unwrap_or(i64::MAX));
+    }
+}
+
+const VALID: &str = "names, helps and labels are valid and each is declared once";

@@ -1,0 +1,4 @@
+//! What the scheduler says to others.
+
+pub(crate) mod commands;
+pub(crate) mod store;

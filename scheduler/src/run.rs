@@ -1,0 +1,212 @@
+//! From configuration to a running process, and its end.
+
+use std::future::Future;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer, web};
+use roost_server::{config, listen, request_id, telemetry, tls};
+use roost_store::operation::SchedulerEntry;
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, watch};
+
+use crate::app::{Rules, Scheduler, follow};
+use crate::config::{Flags, Settings};
+use crate::error::Failure;
+use crate::inbound::{admin, agents, public};
+use crate::outbound::commands::{self, Commands};
+use crate::outbound::store;
+
+/// Connections that wait for the next request are kept this long.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// A request's head must have come by then.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// Requests under way have this long to end when the process stops.
+const STOP_WITHIN_S: u64 = 5;
+/// One thread is enough for operators, two are for agents.
+const ADMIN_WORKERS: usize = 1;
+const CLUSTER_WORKERS: usize = 2;
+
+/// Serves until it is told to stop.
+pub(crate) fn serve(flags: &Flags) -> Result<(), Failure> {
+    let (settings, shared) = crate::config::load(flags)?;
+    let rules = Rules {
+        dev: settings.dev,
+        allow_unknown_namespaces: settings.allow_unknown_namespaces,
+        client_address: settings.client_address(),
+        origins: settings.cors_origin.clone(),
+        keys: settings.keys()?,
+        shared,
+    };
+    if flags.print_config {
+        return Ok(config::print("scheduler", &settings, &rules.shared)?);
+    }
+    telemetry::init(settings.log_format, &settings.log_level)?;
+    tls::install_provider();
+    actix_web::rt::System::new().block_on(run(&settings, rules))
+}
+
+/// Says on standard error why the process ends.
+pub(crate) fn complain(failure: &Failure) {
+    let mut text = format!("roost-scheduler: {failure}");
+    let mut cause = std::error::Error::source(failure);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    // Nobody listens on standard error: there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+async fn run(settings: &Settings, rules: Rules) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let [public, admin, cluster] =
+        settings.listeners().map(|(key, address)| Ok::<_, Failure>(listen::bind(key, address)?));
+    let (public, admin, cluster) = (public?, admin?, cluster?);
+    let addresses = [&public, &admin, &cluster].map(TcpListener::local_addr);
+    let [public_at, admin_at, cluster_at] = addresses;
+    let (public_at, admin_at, cluster_at) = (public_at?, admin_at?, cluster_at?);
+    let cluster_url = settings.cluster_url.clone().unwrap_or_else(|| format!("http://{cluster_at}"));
+    let entry = SchedulerEntry { id: new_id(), cluster_url, version: env!("CARGO_PKG_VERSION").to_owned() };
+    let (stop, stopping) = watch::channel(false);
+    let store = store::open(settings)?;
+    let scheduler = Arc::new(Scheduler::new(entry, rules, store, stopping));
+    let servers = [
+        public_server(public, settings, &scheduler)?,
+        admin_server(admin, &scheduler)?,
+        cluster_server(cluster, &scheduler)?,
+    ];
+    let handles: Vec<ServerHandle> = servers.iter().map(Server::handle).collect();
+    let mut serving = Vec::new();
+    for server in servers {
+        serving.push(actix_web::rt::spawn(server));
+    }
+    spawn_tasks(&scheduler);
+    announce(&scheduler, public_at, admin_at, cluster_at)?;
+    let reason = signals.next().await;
+    tracing::info!(reason, "stopping");
+    // Nobody listens any more if this fails.
+    let _ = stop.send(true);
+    actix_web::rt::spawn(async move {
+        signals.next().await;
+        std::process::exit(1);
+    });
+    for handle in &handles {
+        actix_web::rt::spawn(handle.stop(true));
+    }
+    for server in serving {
+        // A server's task neither panics nor is aborted.
+        if let Ok(ended) = server.await {
+            ended?;
+        }
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn announce(
+    scheduler: &Scheduler,
+    public: SocketAddr,
+    admin: SocketAddr,
+    cluster: SocketAddr,
+) -> Result<(), std::io::Error> {
+    tracing::info!(
+        scheduler = scheduler.entry.id,
+        version = scheduler.entry.version,
+        store = scheduler.store.kind(),
+        dev = scheduler.rules.dev,
+        "started"
+    );
+    listen::ready_line(&json!({
+        "ready": true,
+        "scheduler": scheduler.entry.id,
+        "listeners": {
+            "public": public.to_string(),
+            "admin": admin.to_string(),
+            "cluster": cluster.to_string(),
+        },
+    }))
+}
+
+fn spawn_tasks(scheduler: &Arc<Scheduler>) {
+    let (commands, waiting) = Commands::new();
+    let look = Arc::new(Notify::new());
+    spawn(follow::follow(scheduler.clone(), commands, look.clone()));
+    spawn(follow::beat(scheduler.clone(), look));
+    spawn(follow::tick(scheduler.clone()));
+    spawn(commands::send_all(scheduler.clone(), waiting));
+}
+
+/// These end with the process.
+fn spawn(task: impl Future<Output = ()> + 'static) {
+    drop(actix_web::rt::spawn(task));
+}
+
+fn public_server(listener: TcpListener, settings: &Settings, scheduler: &Arc<Scheduler>) -> Result<Server, Failure> {
+    let data = web::Data::from(scheduler.clone());
+    let server = HttpServer::new(move || {
+        App::new()
+            .configure(|config| public::configure(config, &data))
+            .wrap(public::cors(&data.rules.origins))
+            .wrap(from_fn(request_id::carry))
+    })
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(HEAD_WITHIN)
+    .shutdown_timeout(STOP_WITHIN_S)
+    .disable_signals();
+    Ok(match (&settings.tls_cert, &settings.tls_key) {
+        (Some(cert), Some(key)) => {
+            let config = tls::server_config(cert, key)?;
+            server.listen_rustls_0_23(listener, (*config).clone())?.run()
+        }
+        _ => server.listen(listener)?.run(),
+    })
+}
+
+fn admin_server(listener: TcpListener, scheduler: &Arc<Scheduler>) -> Result<Server, Failure> {
+    let data = web::Data::from(scheduler.clone());
+    let server = HttpServer::new(move || {
+        App::new().configure(|config| admin::configure(config, &data)).wrap(from_fn(request_id::carry))
+    });
+    let server = server.workers(ADMIN_WORKERS).keep_alive(KEEP_ALIVE).client_request_timeout(HEAD_WITHIN);
+    Ok(server.shutdown_timeout(STOP_WITHIN_S).disable_signals().listen(listener)?.run())
+}
+
+fn cluster_server(listener: TcpListener, scheduler: &Arc<Scheduler>) -> Result<Server, Failure> {
+    let data = web::Data::from(scheduler.clone());
+    let server = HttpServer::new(move || {
+        App::new().configure(|config| agents::configure(config, &data)).wrap(from_fn(request_id::carry))
+    });
+    let server = server.workers(CLUSTER_WORKERS).keep_alive(KEEP_ALIVE).client_request_timeout(HEAD_WITHIN);
+    Ok(server.shutdown_timeout(STOP_WITHIN_S).disable_signals().listen(listener)?.run())
+}
+
+/// Tells this run of this scheduler from all others.
+fn new_id() -> String {
+    format!("{:016x}", RandomState::new().hash_one(std::process::id()))
+}
+
+/// What tells a process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
