@@ -130,11 +130,12 @@ impl ClusterKeys {
 
     /// Signs `claims` as a JWT. The library would prepare the key anew each time, so the three parts are put together here.
     pub(crate) fn sign<T: Serialize>(&self, kind: Kind, claims: &T) -> String {
-        let claims = serde_json::to_vec(claims).expect("claims have string keys only");
-        let mut token = String::with_capacity(64 + claims.len() * 4 / 3 + 48);
+        let mut json = Vec::with_capacity(256);
+        serde_json::to_writer(&mut json, claims).expect("claims have string keys only");
+        let mut token = String::with_capacity(96 + json.len() * 4 / 3 + 48);
         URL_SAFE_NO_PAD.encode_string(kind.header(), &mut token);
         token.push('.');
-        URL_SAFE_NO_PAD.encode_string(&claims, &mut token);
+        URL_SAFE_NO_PAD.encode_string(&json, &mut token);
         let signature = hmac::sign(&self.signing, token.as_bytes());
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut token);
