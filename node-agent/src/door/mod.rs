@@ -1,5 +1,10 @@
 //! The door: decides whether a participant may come in, must go to another node, or is refused.
 
+pub(crate) mod alone;
+pub(crate) mod gate;
+pub(crate) mod lookup;
+mod opening;
+
 use std::fmt::Debug;
 use std::net::IpAddr;
 

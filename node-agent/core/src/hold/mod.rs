@@ -290,6 +290,12 @@ impl Holdings {
         self.releases.iter().map(release).collect()
     }
 
+    /// How many claims there are to give up.
+    #[must_use]
+    pub fn releases_len(&self) -> usize {
+        self.releases.len()
+    }
+
     /// Nothing of the claim remains in the store.
     pub fn released(&mut self, release: &Held) {
         self.releases.remove(&(release.room.clone(), release.epoch));

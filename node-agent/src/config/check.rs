@@ -1,0 +1,226 @@
+//! What settings must be like. Each error names the key, its value, and what was expected.
+
+use std::net::{IpAddr, ToSocketAddrs};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer};
+
+use roost_agent_core::lease::{MAX_LEASE_MS, MIN_LEASE_MS};
+use roost_proto::report::MediaKind;
+use roost_server::{ClusterKeys, ConfigError};
+
+use super::{Settings, Uplink};
+
+/// More cores than any machine that we know of.
+pub(super) const MAX_WORKERS: u16 = 512;
+
+const ONE_DAY_S: u64 = 24 * 3_600;
+
+/// Where an agent in development looks for its scheduler.
+const DEV_UPLINK: &str = "http://127.0.0.1:7402";
+
+pub(super) fn required<T>(key: &str, set: Option<T>, or: Option<T>) -> Result<T, ConfigError> {
+    set.or(or).ok_or_else(|| ConfigError::wrong(key, "", "a value: it is required without --dev"))
+}
+
+pub(super) fn keys(settings: &Settings) -> Result<Option<ClusterKeys>, ConfigError> {
+    match &settings.cluster_key_file {
+        Some(path) => ClusterKeys::from_file(path).map(Some).map_err(|error| ConfigError::Key {
+            origin: "configuration".to_owned(),
+            key: "cluster_key_file".to_owned(),
+            message: error.to_string(),
+        }),
+        None if settings.dev => Ok(Some(ClusterKeys::dev())),
+        None if settings.standalone => Ok(None),
+        None => Err(ConfigError::wrong("cluster_key_file", "", "the file with the cluster's key, or --dev")),
+    }
+}
+
+pub(super) fn uplink(settings: &Settings) -> Result<Uplink, ConfigError> {
+    if settings.standalone {
+        return match &settings.uplink {
+            None => Ok(Uplink::Standalone),
+            Some(url) => Err(ConfigError::wrong("uplink", url, "none with standalone = true")),
+        };
+    }
+    let url = required("uplink", settings.uplink.clone(), settings.dev.then(|| DEV_UPLINK.to_owned()))?;
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    match scheme {
+        "redis" | "rediss" => Ok(Uplink::Redis { url }),
+        _ if scheme.starts_with("redis+") => Err(ConfigError::wrong(
+            "uplink",
+            scheme,
+            "redis://… or rediss://…: Sentinel and Cluster are not served yet",
+        )),
+        "http" | "https" if url.parse::<reqwest::Url>().is_ok() => {
+            Ok(Uplink::Scheduler { url: url.trim_end_matches('/').to_owned() })
+        }
+        _ => Err(ConfigError::wrong("uplink", &url, "redis://…, rediss://…, or http://SCHEDULER:7402")),
+    }
+}
+
+pub(super) fn urls(settings: &Settings) -> Result<(), ConfigError> {
+    for (key, url) in [("signaling_url", &settings.signaling_url), ("link_url", &settings.link_url)] {
+        let Some(url) = url else {
+            if settings.dev || settings.standalone {
+                continue;
+            }
+            return Err(ConfigError::wrong(
+                key,
+                "",
+                "the URL that others reach it by, like wss://fra-1.example/signaling",
+            ));
+        };
+        let is_socket = reqwest::Url::parse(url)
+            .is_ok_and(|url| matches!(url.scheme(), "ws" | "wss") && url.has_host() && url.fragment().is_none());
+        if !is_socket {
+            return Err(ConfigError::wrong(key, url, "a URL that begins with ws:// or wss://"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn tls(settings: &Settings) -> Result<(), ConfigError> {
+    match (&settings.tls_cert, &settings.tls_key) {
+        (Some(cert), None) => {
+            Err(ConfigError::wrong("tls_key", "", &format!("the key of tls_cert {}", cert.display())))
+        }
+        (None, Some(key)) => Err(ConfigError::wrong("tls_cert", "", &format!("the certificate of {}", key.display()))),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn numbers(settings: &Settings) -> Result<(), ConfigError> {
+    let lease = MIN_LEASE_MS..=MAX_LEASE_MS;
+    for (key, value, allowed) in [
+        ("lease_ms", settings.lease_ms, lease),
+        ("workers", u64::from(settings.workers), 1..=u64::from(MAX_WORKERS)),
+        ("empty_room_s", settings.empty_room_s, 0..=ONE_DAY_S),
+        ("leave_s", settings.leave_s, 0..=ONE_DAY_S),
+    ] {
+        if !allowed.contains(&value) {
+            let expected = format!("a number from {} to {}", allowed.start(), allowed.end());
+            return Err(ConfigError::wrong(key, value, &expected));
+        }
+    }
+    let last = u32::from(settings.media_port) + u32::from(settings.workers) - 1;
+    if settings.media_port > 0 && last > u32::from(u16::MAX) {
+        return Err(ConfigError::wrong("media_port", settings.media_port, "a port with one for each worker after it"));
+    }
+    Ok(())
+}
+
+pub(super) fn media(settings: &Settings) -> Result<(), ConfigError> {
+    match settings.media {
+        MediaKind::External => {
+            Err(ConfigError::wrong("media", "external", "mediasoup or synthetic: external is not served yet"))
+        }
+        MediaKind::Mediasoup if settings.media_announced.is_empty() => match settings.media_listen {
+            None if settings.dev => Ok(()),
+            Some(address) if !address.is_unspecified() => Ok(()),
+            _ => Err(ConfigError::wrong(
+                "media_announced",
+                "",
+                "an address that clients reach, because media_listen is not one address",
+            )),
+        },
+        MediaKind::Mediasoup | MediaKind::Synthetic => Ok(()),
+    }
+}
+
+/// In development nothing listens where others can reach it.
+pub(super) fn loopback(key: &str, address: &str) -> Result<(), ConfigError> {
+    let is_loopback =
+        address.to_socket_addrs().is_ok_and(|mut found| found.all(|address| address.ip().to_canonical().is_loopback()));
+    if is_loopback { Ok(()) } else { Err(ConfigError::wrong(key, address, "a loopback address, because of --dev")) }
+}
+
+/// Networks, where a single address counts as a network of one.
+pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let network = |text: String| {
+        text.parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map_err(|_| serde::de::Error::custom(format!("{text:?}: expected an address or network, like 10.0.0.0/8")))
+    };
+    Vec::<String>::deserialize(deserializer)?.into_iter().map(network).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use roost_server::Shared;
+
+    use super::super::Config;
+    use super::*;
+
+    #[test]
+    fn in_development_nothing_need_be_said() {
+        let config = load(|settings| settings.dev = true).expect("enough");
+        assert_eq!(config.uplink, Uplink::Scheduler { url: DEV_UPLINK.to_owned() });
+        assert_eq!((config.signaling_listen.as_str(), config.require_ticket), ("127.0.0.1:7410", false));
+        assert!(config.settings.cors_origin.is_any());
+    }
+
+    #[test]
+    fn standing_alone_needs_neither_key_nor_scheduler() {
+        let config = load(|settings| {
+            settings.standalone = true;
+            settings.media = MediaKind::Synthetic;
+        })
+        .expect("enough");
+        assert_eq!((config.uplink, config.keys.is_none(), config.require_ticket), (Uplink::Standalone, true, false));
+    }
+
+    #[test]
+    fn a_worker_carries_100_participants_unless_said() {
+        let most = |max_participants| {
+            let config = load(|settings| {
+                (settings.dev, settings.workers, settings.max_participants) = (true, 3, max_participants);
+            });
+            config.expect("enough").max_participants
+        };
+        assert_eq!((most(0), most(7)), (300, 7));
+    }
+
+    #[test]
+    fn what_is_wrong_or_missing_is_named() {
+        type Row = (fn(&mut Settings), &'static str, &'static str);
+        let rows: [Row; 14] = [
+            (|s| s.dev = false, "cluster_key_file", "expected the file"),
+            (|s| s.uplink = Some("mysql://x".into()), "uplink", "mysql://x"),
+            (|s| s.uplink = Some("redis+sentinel://x".into()), "uplink", "not served yet"),
+            (|s| s.signaling_url = Some("http://x".into()), "signaling_url", "ws://"),
+            (|s| s.link_url = Some("wss://".into()), "link_url", "wss://"),
+            (|s| s.tls_cert = Some("c".into()), "tls_key", "c"),
+            (|s| s.lease_ms = 2_999, "lease_ms", "3000 to 60000"),
+            (|s| s.workers = 0, "workers", "1 to 512"),
+            (|s| s.media_port = 65_535, "media_port", "65535"),
+            (|s| s.media = MediaKind::External, "media", "not served yet"),
+            (|s| s.media_listen = Some([0, 0, 0, 0].into()), "media_announced", "clients reach"),
+            (|s| s.signaling_listen = Some("0.0.0.0:1".into()), "signaling_listen", "loopback"),
+            (|s| s.standalone = true, "uplink", "none with standalone"),
+            (
+                |s| (s.standalone, s.dev, s.uplink, s.require_ticket) = (true, false, None, Some(true)),
+                "require_ticket",
+                "false",
+            ),
+        ];
+        for (change, key, says) in rows {
+            let error = load(|settings| {
+                (settings.dev, settings.workers, settings.uplink) = (true, 2, Some("redis://127.0.0.1".to_owned()));
+                settings.media_port = 44_400;
+                change(settings);
+                if key == "require_ticket" {
+                    settings.media = MediaKind::Synthetic;
+                }
+            });
+            let error = error.expect_err(key).to_string();
+            assert!(error.contains(key) && error.contains(says), "{error}");
+        }
+    }
+
+    fn load(change: impl FnOnce(&mut Settings)) -> Result<Config, ConfigError> {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        Config::new(settings, Shared::default())
+    }
+}

@@ -1,0 +1,179 @@
+//! What the node is and holds at this moment, behind one lock: its lease, its rooms, its mode, who is inside.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+use roost_agent_core::cadence::Cadence;
+use roost_agent_core::hold::{Held, Holdings, OpenFailure};
+use roost_agent_core::lease::Lease;
+use roost_proto::hash::BUCKETS;
+use roost_proto::id::{Incarnation, NodeId, RoomKey};
+use roost_proto::report::{Host, Mode};
+use roost_proto::room::Run;
+use roost_proto::time::Millis;
+use roost_store::operation::Holding;
+
+use crate::clock;
+
+/// How an opening ended; none while the store has not answered.
+pub(crate) type OpeningEnd = Option<Result<(), OpenFailure>>;
+
+/// The node. Whoever needs to know or change what it holds takes the lock, for moments only.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    state: Mutex<State>,
+    /// A claim is to be given up.
+    pub(crate) release_wanted: Notify,
+    /// A report should go out now.
+    pub(crate) report_wanted: Notify,
+    /// Rooms are to be asserted.
+    pub(crate) assert_wanted: Notify,
+    /// The incarnation under which the node acts.
+    pub(crate) incarnation: watch::Sender<Option<Incarnation>>,
+}
+
+/// All that changes.
+#[derive(Debug)]
+pub(crate) struct State {
+    node: NodeId,
+    pub(crate) lease: Lease,
+    pub(crate) holdings: Holdings,
+    pub(crate) cadence: Cadence,
+    pub(crate) mode: Mode,
+    /// Told to stop: takes nobody any more.
+    pub(crate) leaving: bool,
+    /// The run of each bucket, as last heard; empty before the store was reached.
+    runs: Vec<Run>,
+    /// Participants who were admitted and are not gone.
+    pub(crate) guests: u32,
+    /// Rooms that the store was asked to open.
+    pub(crate) openings: BTreeMap<RoomKey, watch::Receiver<OpeningEnd>>,
+    pub(crate) host: Host,
+}
+
+impl Node {
+    /// A node without a lease.
+    pub(crate) fn new(id: NodeId, lease_ms: u64) -> Self {
+        let state = State {
+            node: id.clone(),
+            lease: Lease::new(lease_ms),
+            holdings: Holdings::default(),
+            cadence: Cadence::new(clock::now()),
+            mode: Mode::Serving,
+            leaving: false,
+            runs: Vec::new(),
+            guests: 0,
+            openings: BTreeMap::new(),
+            host: Host::default(),
+        };
+        Self {
+            id,
+            state: Mutex::new(state),
+            release_wanted: Notify::new(),
+            report_wanted: Notify::new(),
+            assert_wanted: Notify::new(),
+            incarnation: watch::Sender::new(None),
+        }
+    }
+
+    /// Reads or changes the state. The time is read under the lock, so that it is the moment of the decision (rule 5).
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut State, Millis) -> T) -> T {
+        let mut state = self.lock();
+        let before = state.holdings.releases_len();
+        let answer = act(&mut state, clock::now());
+        let has_more = state.holdings.releases_len() > before;
+        drop(state);
+        if has_more {
+            self.release_wanted.notify_one();
+        }
+        answer
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The cores change one thing at a time; what a panic left is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The run that a bucket is believed to be in; none before the store was reached.
+    pub(crate) fn run(&self, bucket: u8) -> Option<Run> {
+        self.runs.get(usize::from(bucket)).cloned()
+    }
+
+    /// The run of the node's own bucket, where its lease is.
+    pub(crate) fn own_run(&self) -> Option<Run> {
+        self.run(self.node.bucket())
+    }
+
+    /// Takes in the runs of all buckets. True if the lease is void by it.
+    pub(crate) fn note_runs(&mut self, runs: Vec<Run>) -> bool {
+        if runs.len() != usize::from(BUCKETS) {
+            return false;
+        }
+        if self.runs.is_empty() {
+            self.runs = runs;
+            return false;
+        }
+        let mut void = false;
+        for (bucket, run) in (0..BUCKETS).zip(runs) {
+            void |= self.note_run(bucket, run);
+        }
+        void
+    }
+
+    /// Takes in the run of one bucket. In a new one every room of it is to be asserted, under its old deadline until then
+    /// (rule 16); a new run of the node's own bucket voids its lease, and with it all rooms are to be asserted. True in that case.
+    pub(crate) fn note_run(&mut self, bucket: u8, run: Run) -> bool {
+        let Some(known) = self.runs.get_mut(usize::from(bucket)).filter(|known| **known != run) else { return false };
+        *known = run;
+        let until = self.lease.deadline().unwrap_or_default();
+        if bucket != self.node.bucket() {
+            self.holdings.suspend_bucket(bucket, until);
+            return false;
+        }
+        match self.lease.incarnation() {
+            Some(incarnation) => {
+                self.lease.ended(incarnation);
+                self.holdings.suspend_all(until);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes in the run of the node's own bucket, as [`Self::note_run`].
+    pub(crate) fn note_own_run(&mut self, run: Run) -> bool {
+        self.note_run(self.node.bucket(), run)
+    }
+
+    /// The store says that the lease of `incarnation` is over (rule 8). True if it was the current one.
+    pub(crate) fn lapsed(&mut self, incarnation: Incarnation) -> bool {
+        let is_current = self.lease.ended(incarnation);
+        if is_current {
+            self.holdings.suspend_all(Millis(0));
+        }
+        is_current
+    }
+
+    /// Ends an incarnation of which nothing was heard for a whole lease, and gives it.
+    pub(crate) fn check_lease(&mut self, now: Millis) -> Option<Incarnation> {
+        let over = self.lease.handle_timeout(now)?;
+        self.holdings.suspend_all(Millis(0));
+        Some(over)
+    }
+
+    /// The claim as the store is asked about it; none before the store was reached.
+    pub(crate) fn holding(&self, held: &Held) -> Option<Holding> {
+        Some(Holding {
+            room: held.room.clone(),
+            run: self.run(held.room.bucket())?,
+            node: self.node.clone(),
+            incarnation: held.incarnation,
+            epoch: held.epoch,
+        })
+    }
+}

@@ -1,0 +1,128 @@
+//! Asserts the node's rooms again after a lapse, or in a new run of the store (rules 9 and 16 to 20).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use tokio::time::{sleep, timeout};
+
+use roost_agent_core::hold::{Held, Hold, Offer};
+use roost_proto::error::Code;
+use roost_proto::hash::BUCKETS;
+use roost_proto::id::{Epoch, Incarnation};
+use roost_store::NodeStore;
+use roost_store::operation::{Assert, Asserted, Raise};
+
+use super::pace::Pace;
+use crate::door::lookup::{Directory, Wanted};
+use crate::error::chain;
+use crate::inside::{Goodbye, Inside};
+use crate::metrics::AgentMetrics;
+use crate::node::Node;
+
+/// How many are on their way at once.
+const AT_ONCE: usize = 16;
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// Asserts what is wanted.
+#[derive(Debug)]
+pub(crate) struct Assertion {
+    pub(crate) node: Arc<Node>,
+    pub(crate) store: Arc<dyn NodeStore>,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) inside: Arc<dyn Inside>,
+    pub(crate) metrics: Arc<AgentMetrics>,
+}
+
+impl Assertion {
+    /// Asserts whenever there is something to assert, for ever.
+    pub(crate) async fn run(self) {
+        let mut pace = Pace::default();
+        loop {
+            self.node.assert_wanted.notified().await;
+            while !self.assert_all().await {
+                sleep(pace.next()).await;
+            }
+            pace.reset();
+        }
+    }
+
+    /// Asks once for each room. True if nothing is left, or nothing can be done before the next registration.
+    async fn assert_all(&self) -> bool {
+        let (wanted, incarnation) = self.node.with(|state, _| (state.holdings.wanted(), state.lease.incarnation()));
+        let (Some(incarnation), false) = (incarnation, wanted.is_empty()) else { return true };
+        if !self.raise_all().await {
+            return false;
+        }
+        stream::iter(wanted).for_each_concurrent(AT_ONCE, |held| self.assert(held, incarnation)).await;
+        self.node.with(|state, _| state.holdings.wanted().is_empty())
+    }
+
+    /// Posts the highest epoch that this node knows of each bucket, before anything is asserted there (rule 20).
+    async fn raise_all(&self) -> bool {
+        let raises: Vec<Raise> = self.node.with(|state, _| {
+            let known = |bucket: u8| (state.holdings.highest_epoch(bucket), state.run(bucket));
+            let raise = |bucket: u8| match known(bucket) {
+                (epoch, Some(run)) if epoch > Epoch(0) => Some(Raise { bucket, run, epoch }),
+                _ => None,
+            };
+            (0..BUCKETS).filter_map(raise).collect()
+        });
+        for raise in raises {
+            match timeout(ANSWER_WITHIN, self.store.raise(raise)).await {
+                // A new run is learned of with the next call that needs it.
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(error = %chain(&error), "the store did not take an epoch");
+                    return false;
+                }
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    async fn assert(&self, held: Held, incarnation: Incarnation) {
+        let Some(holding) = self.node.with(|state, _| state.holding(&held)) else { return };
+        let asked = self.store.assert(Assert { held: holding, incarnation });
+        match timeout(ANSWER_WITHIN, asked).await {
+            Ok(Ok(Asserted::Yes { epoch })) => {
+                let offer = Offer { incarnation, epoch };
+                self.node.with(|state, _| state.holdings.asserted(&held, offer, &state.lease));
+                self.metrics.rooms_asserted.inc();
+                tracing::info!(room = %held.room, before = %held.epoch, %epoch, "the room is this node's again");
+            }
+            Ok(Ok(Asserted::No { .. })) => {
+                if let Some(hold) = self.node.with(|state, _| state.holdings.lost(&held)) {
+                    self.metrics.rooms_lost.inc();
+                    self.send_away(&held, &hold).await;
+                }
+            }
+            Ok(Ok(Asserted::NewRun { run })) => {
+                self.node.with(|state, _| state.note_run(held.room.bucket(), run));
+                self.node.report_wanted.notify_one();
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(room = %held.room, error = %chain(&error), "the store did not take an assertion");
+            }
+            Err(_) => tracing::debug!(room = %held.room, "the store took too long to take an assertion"),
+        }
+    }
+
+    /// The room is another node's: its participants go there.
+    async fn send_away(&self, held: &Held, hold: &Hold) {
+        let room = &held.room;
+        let wanted = Wanted { room, client: None, region: None, avoid: &[], request_id: None };
+        let goodbye = match self.directory.find(wanted).await {
+            Ok(found) if found.node != self.node.id => {
+                tracing::warn!(%room, node = %found.node, "the room is another node's now: its participants go there");
+                Goodbye::Moved(found)
+            }
+            _ => {
+                tracing::warn!(%room, "the room is lost: its participants have to look it up again");
+                Goodbye::Trouble(Code::NodeLeaving)
+            }
+        };
+        self.inside.close(room, hold.opened_as, goodbye);
+    }
+}

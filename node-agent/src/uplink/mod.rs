@@ -1,0 +1,9 @@
+//! The way to the shared state: straight to Redis, through a scheduler, or in memory; and what goes that way.
+
+pub(crate) mod assertion;
+pub(crate) mod commands;
+pub(crate) mod pace;
+pub(crate) mod redis;
+pub(crate) mod release;
+pub(crate) mod renewal;
+pub(crate) mod scheduler;

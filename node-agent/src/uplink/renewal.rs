@@ -1,0 +1,247 @@
+//! The beat of the agent: takes the node's lease, and renews it with each report.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use roost_agent_core::cadence::Cadence;
+use roost_agent_core::lease::{Standing, renew_timeout_ms};
+use roost_proto::id::Incarnation;
+use roost_proto::report::Report;
+use roost_proto::time::Millis;
+use roost_server::Readiness;
+use roost_store::operation::{Register, Registered, Renew, Renewed};
+use roost_store::{NodeStore, StoreError};
+
+use super::pace::Pace;
+use crate::clock;
+use crate::error::{AgentError, chain};
+use crate::metrics::AgentMetrics;
+use crate::node::{Node, State};
+use crate::report::Reporter;
+
+/// The store ends a slow call itself; this is for one that does not.
+const SLACK: Duration = Duration::from_millis(250);
+/// How often a lease that another process holds is looked at: it ends, or is renewed.
+const TAKEN_AGAIN: Duration = Duration::from_millis(500);
+
+/// Keeps the node's lease for as long as it runs.
+#[derive(Debug)]
+pub(crate) struct Renewal {
+    pub(crate) node: Arc<Node>,
+    pub(crate) store: Arc<dyn NodeStore>,
+    pub(crate) reporter: Reporter,
+    pub(crate) metrics: Arc<AgentMetrics>,
+    pub(crate) readiness: Readiness,
+    /// Tells this process from all others.
+    pub(crate) process: String,
+}
+
+/// Why one turn did not succeed.
+enum Trouble {
+    Store(StoreError),
+    /// Another process has the lease, until then on the store's clock.
+    Taken(u64),
+    /// What is known of the store is old; look again.
+    Changed,
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Renewal {
+    /// Registers and reports for ever, whatever happens to the store. Ends only if another process has this node's id.
+    pub(crate) async fn run(mut self) -> AgentError {
+        let mut pace = Pace::default();
+        let mut troubled = false;
+        let mut taken_until: Option<u64> = None;
+        loop {
+            match self.turn().await {
+                Ok(()) => {
+                    if std::mem::take(&mut troubled) {
+                        tracing::info!("the store answers again");
+                    }
+                    self.readiness.set("store", "answers");
+                    pace.reset();
+                    taken_until = None;
+                }
+                Err(Trouble::Changed) => sleep(pace.next()).await,
+                Err(Trouble::Store(error)) => {
+                    if !std::mem::replace(&mut troubled, true) {
+                        tracing::warn!(error = %chain(&error), "the store does not answer");
+                    }
+                    self.readiness.set("store", chain(&error));
+                    sleep(pace.next()).await;
+                    self.reconnect().await;
+                }
+                // One that ends by itself was the last run's of this node, killed a moment ago.
+                Err(Trouble::Taken(until)) if taken_until.is_none_or(|before| until <= before) => {
+                    if taken_until.is_none() {
+                        tracing::warn!(node = %self.node.id, "another process holds the node's lease: waiting whether it renews it");
+                    }
+                    taken_until = Some(until);
+                    sleep(TAKEN_AGAIN).await;
+                }
+                Err(Trouble::Taken(_)) => return AgentError::NodeIdTaken { node: self.node.id.clone() },
+            }
+        }
+    }
+
+    /// One registration, or one report when it is due.
+    async fn turn(&mut self) -> Result<(), Trouble> {
+        match self.check() {
+            None => self.register().await,
+            Some(incarnation) => {
+                self.until_due().await;
+                match self.check() {
+                    Some(current) if current == incarnation => self.report(incarnation).await,
+                    _ => Err(Trouble::Changed),
+                }
+            }
+        }
+    }
+
+    /// Sees whether the lease is over by the node's own clock, and tells everybody how it stands.
+    fn check(&self) -> Option<Incarnation> {
+        let (over, standing, incarnation) =
+            self.node.with(|state, now| (state.check_lease(now), state.lease.standing(now), state.lease.incarnation()));
+        if let Some(over) = over {
+            tracing::warn!(incarnation = %over, "the lease was not renewed for its whole length: it counts as lapsed");
+        }
+        let text = match standing {
+            Standing::None => "none",
+            Standing::Held => "held",
+            Standing::Fenced => "fenced",
+        };
+        self.readiness.set("lease", text);
+        self.node.incarnation.send_if_modified(|known| std::mem::replace(known, incarnation) != incarnation);
+        incarnation
+    }
+
+    async fn until_due(&self) {
+        let wait_ms = self.node.with(|state, now| {
+            let due = state.cadence.poll_timeout();
+            let due = state.lease.poll_timeout().map_or(due, |over| due.min(over));
+            due.since(now)
+        });
+        tokio::select! {
+            () = sleep(Duration::from_millis(wait_ms)) => {}
+            () = self.node.report_wanted.notified() => {}
+        }
+    }
+
+    /// Makes a new connection where one is needed, and learns the runs of the store (rule 1).
+    async fn reconnect(&self) {
+        if let Ok(runs) = self.store.runs().await
+            && self.node.with(|state, _| state.note_runs(runs))
+        {
+            tracing::warn!("the store begins a new run: the lease is taken anew");
+        }
+        self.node.assert_wanted.notify_one();
+    }
+
+    async fn register(&mut self) -> Result<(), Trouble> {
+        let runs = self.store.runs().await?;
+        self.node.with(|state, _| state.note_runs(runs));
+        let (register, sent) = self.node.with(|state, now| {
+            let register = state.own_run().map(|run| Register {
+                node: self.node.id.clone(),
+                run,
+                process: self.process.clone(),
+                after: state.lease.last_incarnation(),
+                lease_ms: state.lease.lease_ms(),
+            });
+            (register, now)
+        });
+        let register = register.ok_or(Trouble::Changed)?;
+        match self.within(self.store.register(register)).await? {
+            Registered::Yes { incarnation, store_ms } => {
+                self.registered(incarnation, store_ms, sent);
+                Ok(())
+            }
+            Registered::Taken { until_store_ms } => Err(Trouble::Taken(until_store_ms)),
+            Registered::NewRun { run } => {
+                self.node.with(|state, _| state.note_own_run(run));
+                Err(Trouble::Changed)
+            }
+        }
+    }
+
+    fn registered(&self, incarnation: Incarnation, store_ms: u64, sent: Millis) {
+        let (is_new, wanted) = self.node.with(|state, now| {
+            let is_new = state.lease.registered(incarnation, store_ms, sent, now);
+            if is_new {
+                state.cadence = Cadence::new(now);
+            }
+            (is_new, state.holdings.wanted().len())
+        });
+        if is_new {
+            tracing::info!(node = %self.node.id, %incarnation, wanted, "the node has its lease");
+            self.metrics.incarnations.inc();
+            self.readiness.set_ready(true);
+            self.check();
+            self.node.assert_wanted.notify_one();
+        }
+    }
+
+    async fn report(&mut self, incarnation: Incarnation) -> Result<(), Trouble> {
+        let sample = self.reporter.sample(clock::now());
+        let (renew, sent) = self.node.with(|state, now| {
+            state.host = sample.host;
+            let report: Report = self.reporter.compose(state, incarnation, sample, now);
+            (state.own_run().map(|run| Renew { run, report }), now)
+        });
+        let renew = renew.ok_or(Trouble::Changed)?;
+        self.metrics.observe_report(&renew.report.host, &renew.report.workers, renew.report.streams);
+        let answer = self.within(self.store.renew(renew)).await;
+        self.check();
+        let took = Duration::from_millis(clock::now().since(sent));
+        let (result, outcome) = self.node.with(|state, now| settle(state, incarnation, answer, sent, now));
+        self.metrics.reported(result, took);
+        if matches!(result, "lapsed" | "new_run") {
+            tracing::warn!(%incarnation, result, "the lease is over: the node takes a new one, and asserts its rooms");
+            self.check();
+        }
+        outcome
+    }
+
+    async fn within<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let most = self.node.with(|state, _| renew_timeout_ms(state.lease.lease_ms()));
+        let silent = || StoreError::Unknown { reason: "no answer in time".to_owned() };
+        timeout(Duration::from_millis(most) + SLACK, call).await.unwrap_or_else(|_| Err(silent()))
+    }
+}
+
+/// Takes the answer to a report in.
+fn settle(
+    state: &mut State,
+    incarnation: Incarnation,
+    answer: Result<Renewed, StoreError>,
+    sent: Millis,
+    now: Millis,
+) -> (&'static str, Result<(), Trouble>) {
+    if matches!(answer, Ok(Renewed::Yes { .. })) {
+        state.cadence.answered();
+    } else {
+        state.cadence.failed(now);
+    }
+    match answer {
+        Ok(Renewed::Yes { store_ms }) => {
+            state.lease.renewed(incarnation, store_ms, sent, now);
+            ("ok", Ok(()))
+        }
+        Ok(Renewed::Lapsed) => {
+            state.lapsed(incarnation);
+            ("lapsed", Ok(()))
+        }
+        Ok(Renewed::NewRun { run }) => {
+            state.note_own_run(run);
+            ("new_run", Ok(()))
+        }
+        Err(error) => ("failed", Err(Trouble::Store(error))),
+    }
+}
