@@ -47,7 +47,7 @@ pub struct ApiKey {
     pub namespaces: Vec<NamespaceId>,
 }
 
-/// Why a process cannot start with this configuration. The message names key, value, what was expected, and where it was set.
+/// Why a process cannot start with this configuration: key, value, what was expected, and where it was set.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("config {}: expected a readable file", path.display())]

@@ -46,7 +46,10 @@ pub enum KeyError {
     Read { path: PathBuf, source: io::Error },
     #[error("cluster_key_file {}: expected one or two keys, one a line, got {count}", path.display())]
     Count { path: PathBuf, count: usize },
-    #[error("cluster_key_file {}: line {line}: expected a key of at least {MIN_KEY_BYTES} bytes, got {length}", path.display())]
+    #[error(
+        "cluster_key_file {}: line {line}: expected a key of at least {MIN_KEY_BYTES} bytes, got {length}",
+        path.display()
+    )]
     Short { path: PathBuf, line: usize, length: usize },
 }
 
@@ -128,7 +131,7 @@ impl ClusterKeys {
         }
     }
 
-    /// Signs `claims` as a JWT. The library would prepare the key anew each time, so the three parts are put together here.
+    /// Signs `claims` as a JWT. The library would prepare the key anew each time, so the parts are put together here.
     pub(crate) fn sign<T: Serialize>(&self, kind: Kind, claims: &T) -> String {
         let mut json = Vec::with_capacity(256);
         serde_json::to_writer(&mut json, claims).expect("claims have string keys only");
@@ -187,8 +190,8 @@ impl Kind {
         }
     }
 
-    /// HS256 only, whatever a token's header says. Expiry is checked by the caller, against the clock that the token was
-    /// made by.
+    /// HS256 only, whatever a token's header says. Expiry is checked by the caller, against the clock that the token
+    /// was made by.
     fn validation(self) -> Validation {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_audience(&[self.audience()]);

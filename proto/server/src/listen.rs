@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 
-/// How many connections may wait to be accepted: the standard library's 128 is too few when a cluster's clients come back at once.
+/// How many connections may wait to be accepted. The standard library's 128 is too few when all clients come back.
 const BACKLOG: i32 = 4_096;
 
 /// Why a listener is not there.

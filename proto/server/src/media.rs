@@ -32,7 +32,8 @@ fn default_codecs() -> Value {
             "clockRate": 90_000, "parameters": parameters, "rtcpFeedback": [],
         })
     };
-    let h264 = |profile_level_id: &str| json!({ "packetization-mode": 1, "profile-level-id": profile_level_id, "level-asymmetry-allowed": 1 });
+    let h264 =
+        |profile: &str| json!({ "packetization-mode": 1, "profile-level-id": profile, "level-asymmetry-allowed": 1 });
     json!([
         {
             "kind": "audio", "mimeType": "audio/opus", "preferredPayloadType": 100,
