@@ -8,7 +8,6 @@ const PLACES = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-br
 const CLOSES_WITHIN_MS = 3_000;
 
 const FLAGS = [
-  '--use-fake-device-for-media-stream=fps=20',
   '--use-fake-ui-for-media-stream',
   '--autoplay-policy=no-user-gesture-required',
   '--allow-loopback-in-peer-connection',
@@ -31,7 +30,7 @@ export class Chromium {
   #browser;
   #folder;
 
-  static async start() {
+  static async start(fps = 20) {
     const started = new Chromium();
     started.#folder = await mkdtemp(join(tmpdir(), 'roost-chromium-'));
     try {
@@ -41,7 +40,7 @@ export class Chromium {
         executablePath: await executable(),
         headless: true,
         userDataDir: started.#folder,
-        args: [...FLAGS, ...sandbox],
+        args: [...FLAGS, `--use-fake-device-for-media-stream=fps=${fps}`, ...sandbox],
         handleSIGINT: false,
         handleSIGTERM: false,
         handleSIGHUP: false,

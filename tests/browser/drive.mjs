@@ -13,6 +13,7 @@ const USAGE = `usage: node drive.mjs --page URL --scheduler URL[,URL] [options]
   --mode lookup         ask a scheduler, then connect (the default)
          scheduler-ws   connect to the schedulers' WebSocket (--ws, or --scheduler's addresses) and be redirected
          wrong-node     the first asks; the second connects to a node of --ws URL,… that is not the room's
+  --fps N               pictures a second of the made-up cameras (20); fewer cost less
   --seconds S           how long media must flow (6)     --timeout S   to get that far (30)
   --screenshot F.png    the first participant's page     --json        one line of JSON, nothing else
   --hold                stay until standard input ends; each line of it is a command, each answer a line of JSON:
@@ -25,7 +26,7 @@ Exit code: 0 passed, 1 failed, 2 wrong arguments.`;
 const LEAST = { mean: 10, spread: 3, moved: 0.05 };
 
 const wish = readArguments();
-const chromium = await Chromium.start().catch(fail);
+const chromium = await Chromium.start(wish.fps).catch(fail);
 let failed = false;
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => void end(128));
 
@@ -214,6 +215,7 @@ function readArguments() {
     namespace: text('default'),
     region: text(''),
     names: text('alice,bob'),
+    fps: text('20'),
     mode: text('lookup'),
     ws: text(''),
     seconds: text('6'),
