@@ -76,7 +76,10 @@ pub trait Store: NodeStore {
 
     /// All records first (as `Claimed`, and the last report of each node as far as it is kept), then every change.
     ///
-    /// Ends when the store is lost or the reader fell behind; the caller watches again, from the start.
+    /// What happens to one room, or to one node, is told in its order. At the start a change may be told twice, or after
+    /// a newer record: epochs tell which is newer.
+    ///
+    /// Ends when the store is lost or in a new run, or the reader fell behind; the caller watches again, from the start.
     async fn watch(&self) -> Result<mpsc::Receiver<Event>, StoreError>;
 
     /// Sends a command to a node. It may be lost with the store.

@@ -1,1 +1,0 @@
-//! One random course of events for all.
