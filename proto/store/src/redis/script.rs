@@ -29,6 +29,7 @@ pub(super) struct Scripts {
     pub(super) enlist: Script,
     pub(super) schedulers: Script,
     pub(super) send: Script,
+    pub(super) forget: Script,
 }
 
 /// The scripts of this version.
@@ -48,6 +49,7 @@ pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     enlist: Script::new(include_str!("lua/enlist.lua")),
     schedulers: Script::new(include_str!("lua/schedulers.lua")),
     send: Script::new(include_str!("lua/send.lua")),
+    forget: Script::new(include_str!("lua/forget.lua")),
 });
 
 impl Script {
@@ -89,6 +91,7 @@ impl Scripts {
             &self.enlist,
             &self.schedulers,
             &self.send,
+            &self.forget,
         ] {
             pipeline.add_command(script.load()).ignore();
         }

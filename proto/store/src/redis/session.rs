@@ -1,7 +1,7 @@
 //! Connections to Redis, and the runs that were read when each was made (rule 1).
 //!
 //! A connection that breaks is never mended under a call: the call says that its outcome is unknown, and the next one
-//! makes a new connection, which reads the server's run id again. So no call ever reaches another run than it names.
+//! makes a new connection, on which the runs are begun or read first. So no call ever reaches another run than it names.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, PushInfo, PushKind, RedisError, ServerErrorKind, Value};
+use tokio::time::timeout;
 
 use roost_proto::hash::BUCKETS;
 use roost_proto::room::Run;
@@ -21,12 +22,10 @@ use crate::nonce;
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LAST: Duration = Duration::from_secs(2);
 
-/// A connection and what was read when it was made.
+/// A connection on which the runs were read.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) connection: MultiplexedConnection,
-    /// The server's own run id.
-    server: String,
     /// Set when the connection ends, also while nobody calls.
     gone: Arc<AtomicBool>,
 }
@@ -113,7 +112,7 @@ impl Sessions {
         pipeline.cmd("GET").arg(&self.keys.identity);
         for bucket in self.keys.buckets() {
             let mut begin = SCRIPTS.begin.call(&[&bucket.meta, &bucket.claims]);
-            begin.arg(&session.server).arg(&*nonce::run().0);
+            begin.arg(&*nonce::run().0);
             pipeline.add_command(begin);
         }
         let mut connection = session.connection.clone();
@@ -141,7 +140,8 @@ impl Sessions {
         if attempt.next.is_some_and(|next| Instant::now() < next) {
             return Err(StoreError::Unavailable { reason: attempt.reason.clone() });
         }
-        match self.prepare().await {
+        let late = |_| StoreError::Unavailable { reason: "no connection in time".to_owned() };
+        match timeout(self.timeout, self.prepare()).await.map_err(late).flatten() {
             Ok(session) => {
                 let session = Arc::new(session);
                 *attempt = Attempt::default();
@@ -177,14 +177,8 @@ impl Sessions {
                 Ok::<(), SendError>(())
             });
         let connected = self.client.get_multiplexed_async_connection_with_config(&config).await;
-        let mut connection = connected.map_err(|error| unavailable(&error))?;
-        let mut info = redis::cmd("INFO");
-        info.arg("server");
-        let info: String = info.query_async(&mut connection).await.map_err(|error| unavailable(&error))?;
-        let server = info.lines().find_map(|line| line.strip_prefix("run_id:"));
-        let server = server.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty());
-        let server = server.ok_or_else(|| StoreError::Unavailable { reason: "INFO tells no run_id".to_owned() })?;
-        let session = Session { connection, server, gone };
+        let connection = connected.map_err(|error| unavailable(&error))?;
+        let session = Session { connection, gone };
         session.load().await?;
         Ok(session)
     }

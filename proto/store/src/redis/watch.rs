@@ -14,6 +14,7 @@ use roost_proto::room::Run;
 
 use super::keys::{Found, Keys};
 use super::record;
+use super::script::SCRIPTS;
 use super::session::Sessions;
 use super::tail::Tail;
 use crate::embedded::WATCH_CAPACITY;
@@ -80,10 +81,8 @@ impl Watch {
                 }
                 let values: Vec<Value> = pipeline.query_async(&mut connection).await.map_err(lost)?;
                 for (key, pair) in keys.iter().zip(values.chunks_exact(2)) {
-                    if let [Value::BulkString(text), Value::Int(ttl)] = pair
-                        && let Some(event) = self.found(key, &String::from_utf8_lossy(text), *ttl)
-                    {
-                        self.give(event).await?;
+                    if let [Value::BulkString(text), Value::Int(ttl)] = pair {
+                        self.tell(key, &String::from_utf8_lossy(text), *ttl).await?;
                     }
                 }
             }
@@ -134,21 +133,29 @@ impl Watch {
         self.sender.send(event).await.map_err(|_| End::Unread)
     }
 
-    /// The event that a key of the snapshot is; none for what is void, or broken (which is logged).
-    fn found(&self, key: &str, text: &str, ttl: i64) -> Option<Event> {
+    /// Tells what a key of the snapshot holds. What is void is forgotten, what is broken logged.
+    async fn tell(&self, key: &str, text: &str, ttl: i64) -> Result<(), End> {
         let event = match Keys::found(key) {
             Ok(Found::Room(room)) => record::parse(key, text).map(|claim| {
-                let is_current = claim.run == self.runs[usize::from(room.bucket())];
-                is_current.then(|| Event::Claimed { key: room, claim, ttl_ms: u64::try_from(ttl).unwrap_or(0) })
+                let ttl_ms = u64::try_from(ttl).unwrap_or(0);
+                Some(Event::Claimed { key: room, claim, ttl_ms })
             }),
             Ok(Found::Report) => report(key, text).map(Some),
             Ok(Found::Other) => Ok(None),
             Err(error) => Err(error),
         };
-        event.unwrap_or_else(|error| {
-            tracing::warn!(%error, "left out of the snapshot");
-            None
-        })
+        match event {
+            Ok(Some(Event::Claimed { key: room, claim, .. })) if claim.run != self.runs[usize::from(room.bucket())] => {
+                let forget = SCRIPTS.forget.call(&[&self.sessions.keys.bucket(room.bucket()).meta, key]);
+                forget.query_async(&mut self.tail.session().connection.clone()).await.map_err(lost)
+            }
+            Ok(Some(event)) => self.give(event).await,
+            Ok(None) => Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "left out of the snapshot");
+                Ok(())
+            }
+        }
     }
 
     /// The event that an entry of a stream is; none if it is broken (which is logged).

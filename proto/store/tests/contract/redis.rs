@@ -267,6 +267,52 @@ async fn a_watcher_that_fell_behind_is_told_by_the_end_of_its_channel() {
 }
 
 #[tokio::test]
+async fn a_watcher_that_keeps_up_sees_every_entry_of_a_burst() {
+    let server = Server::start().await;
+    let store = client(&server);
+    let mut events = store.watch().await.unwrap();
+    let claim = grant_and_open(&*store, &room("standup"), "fra-1", 1).await;
+    let stream = format!("roost:{{b{}}}:claims", room("standup").bucket());
+    let mut pipeline = redis::pipe();
+    for number in 0..5_000 {
+        pipeline.cmd("XADD").arg(&stream).arg("*").arg("r").arg("roost:{b12}:room:default/standup");
+        pipeline.arg("e").arg(number).ignore();
+    }
+    let mut connection = server.connection().await;
+    connection.set_response_timeout(Duration::from_secs(20));
+    pipeline.query_async::<()>(&mut connection).await.unwrap();
+    let mut seen = 0;
+    while seen < 5_000 {
+        if let roost_proto::event::Event::Released { epoch, .. } = next(&mut events).await {
+            assert_eq!(epoch.0, seen);
+            seen += 1;
+        }
+    }
+    assert_eq!(store.read(&room("standup")).await.unwrap(), Some(claim));
+}
+
+#[tokio::test]
+async fn what_earlier_runs_left_is_forgotten() {
+    let mut server = Server::start().await;
+    let store = client(&server);
+    for number in 0..20 {
+        grant_and_open(&*store, &room(&format!("room-{number}")), "fra-1", 1).await;
+    }
+    server.restart(true).await;
+    until("a new run", || async { store.runs().await.is_ok() }).await;
+    let claim = grant_and_open(&*store, &room("room-3"), "fra-1", 1).await;
+    let mut events = store.watch().await.unwrap();
+    let seen = next(&mut events).await;
+    assert!(matches!(seen, roost_proto::event::Event::Claimed { claim: seen, .. } if seen == claim));
+    until("the void records are gone", || async {
+        let keys: Vec<String> = server.ask(&["KEYS", "*:room:*"]).await;
+        keys.len() == 1
+    })
+    .await;
+    assert_eq!(store.read(&room("room-3")).await.unwrap(), Some(claim));
+}
+
+#[tokio::test]
 async fn racing_clients_on_many_threads_have_one_winner_each_room() {
     let server = Server::start().await;
     let stores: Vec<Arc<dyn Store>> = (0..3).map(|_| client(&server)).collect();

@@ -1,13 +1,18 @@
--- Names the bucket's run after a (re)connect: another server process, or no data, is a new run (rule 1).
+-- Names the bucket's run: another server process, or no data, is a new run (rule 1).
+-- The server's own run id is read here, so that no stored copy of it and no proxy between can tell another one.
 -- The epoch counter stays as a lower bound (rule 2); what else the old run wrote is void by its name.
 -- KEYS: 1 meta, 2 claims (stream)
--- ARGV: 1 the server's run id, 2 a name for a new run
+-- ARGV: 1 a name for a new run
 -- Returns: the run
+local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+if not server then
+  return redis.error_reply('ERR INFO tells no run_id')
+end
 local meta = redis.call('HMGET', KEYS[1], 'server', 'run')
-if meta[1] == ARGV[1] then
+if meta[1] == server then
   return meta[2]
 end
-redis.call('HSET', KEYS[1], 'server', ARGV[1], 'run', ARGV[2])
+redis.call('HSET', KEYS[1], 'server', server, 'run', ARGV[1])
 redis.call('HDEL', KEYS[1], 'closed')
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'run', ARGV[2])
-return ARGV[2]
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'run', ARGV[1])
+return ARGV[1]
