@@ -25,7 +25,7 @@ struct State {
 /// Serves `/bare/{room}` and `/claim/{room}` until it is killed; prints a ready line.
 #[expect(clippy::print_stdout, reason = "the ready line")]
 pub(crate) async fn serve(redis: &str) -> Result<(), Trouble> {
-    let store = crate::store::open(redis, "bare").await?;
+    let store = crate::store::open(redis, "bare")?;
     let state = web::Data::new(State { runs: store.runs().await?, store, reply: reply()? });
     let server = HttpServer::new(move || {
         App::new()

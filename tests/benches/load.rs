@@ -98,7 +98,7 @@ async fn answer(socket: &mut TcpStream, buffer: &mut [u8]) -> Result<(), Trouble
             .filter_map(|line| line.split_once(':'))
             .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
             .ok_or("an answer without Content-Length")?;
-        if body.len() < length.1.trim().parse()? {
+        if body.len() < length.1.trim().parse::<usize>()? {
             continue;
         }
         return if head.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(text.to_owned().into()) };

@@ -20,7 +20,7 @@ use roost_tests::Trouble;
 use roost_tests::cluster::{Cluster, Plan};
 use roost_tests::process::Process;
 
-use crate::load::{Measured, MakeRequest, post};
+use crate::load::{MakeRequest, Measured, post};
 
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(2);
@@ -45,7 +45,9 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let done = match (arguments.next().as_deref(), arguments.next()) {
         (Some("bare"), Some(redis)) => actix_web::rt::System::new().block_on(bare::serve(&redis)),
-        (None, _) => tokio::runtime::Runtime::new().map_err(Trouble::from).and_then(|runtime| runtime.block_on(bench())),
+        (None, _) => {
+            tokio::runtime::Runtime::new().map_err(Trouble::from).and_then(|runtime| runtime.block_on(bench()))
+        }
         _ => Err("usage: roost-bench".into()),
     };
     match done {
@@ -62,7 +64,7 @@ async fn bench() -> Result<(), Trouble> {
     plan.nodes.clear();
     let mut cluster = Cluster::start(plan).await?;
     let redis_url = cluster.redis.as_ref().ok_or("no Redis")?.url();
-    let store = store::open(&redis_url, "roost").await?;
+    let store = store::open(&redis_url, "roost")?;
     node::start(store.clone()).await?;
     roost_tests::wait::until("the node is alive", Duration::from_secs(15), || async {
         let nodes = cluster.admin(&cluster.schedulers[0], "/v1/nodes").await.ok()?;

@@ -20,8 +20,13 @@ const LEASE_MS: u64 = 4_000;
 pub(crate) async fn start(store: Arc<dyn Store>) -> Result<Incarnation, Trouble> {
     let node = NodeId::new("bench-0")?;
     let run = store.runs().await?[usize::from(node.bucket())].clone();
-    let register =
-        Register { node: node.clone(), run: run.clone(), process: "bench".into(), after: Incarnation(0), lease_ms: LEASE_MS };
+    let register = Register {
+        node: node.clone(),
+        run: run.clone(),
+        process: "bench".into(),
+        after: Incarnation(0),
+        lease_ms: LEASE_MS,
+    };
     let Registered::Yes { incarnation, .. } = store.register(register).await? else {
         return Err("the bench's node could not be registered".into());
     };
@@ -41,7 +46,11 @@ pub(crate) async fn start(store: Arc<dyn Store>) -> Result<Incarnation, Trouble>
 }
 
 /// Looks `count` rooms up at the cluster's scheduler and opens them, as their first participants would.
-pub(crate) async fn open_rooms(cluster: &Cluster, store: &Arc<dyn Store>, count: usize) -> Result<Vec<RoomReport>, Trouble> {
+pub(crate) async fn open_rooms(
+    cluster: &Cluster,
+    store: &Arc<dyn Store>,
+    count: usize,
+) -> Result<Vec<RoomReport>, Trouble> {
     let runs = store.runs().await?;
     let mut rooms = Vec::new();
     for index in 0..count {
@@ -50,12 +59,24 @@ pub(crate) async fn open_rooms(cluster: &Cluster, store: &Arc<dyn Store>, count:
         let bucket = usize::from(room.bucket());
         let leases = store.leases(&reply.node.id).await?;
         let incarnation = leases.last().ok_or("the node has no lease")?.incarnation;
-        let holding =
-            Holding { room: room.clone(), run: runs[bucket].clone(), node: reply.node.id, incarnation, epoch: reply.epoch };
+        let holding = Holding {
+            room: room.clone(),
+            run: runs[bucket].clone(),
+            node: reply.node.id,
+            incarnation,
+            epoch: reply.epoch,
+        };
         if store.open(holding).await? != Opened::Yes {
             return Err(format!("{room} could not be opened").into());
         }
-        rooms.push(RoomReport { key: room, epoch: reply.epoch, worker: 0, participants: 1, producers: 2, consumers: 0 });
+        rooms.push(RoomReport {
+            key: room,
+            epoch: reply.epoch,
+            worker: 0,
+            participants: 1,
+            producers: 2,
+            consumers: 0,
+        });
     }
     Ok(rooms)
 }

@@ -5,7 +5,10 @@ use crate::load::Measured;
 
 /// Prints all sides, then the ratios against what they should be.
 pub(crate) fn print(living: &mut [Side; 2], first: &mut [Side; 2]) {
-    println!("{:<24} {:>9} {:>8} {:>8} {:>13} {:>13}", "", "req/s", "p50 µs", "p99 µs", "server µs/req", "Redis µs/req");
+    println!(
+        "{:<24} {:>9} {:>8} {:>8} {:>13} {:>13}",
+        "", "req/s", "p50 µs", "p99 µs", "server µs/req", "Redis µs/req"
+    );
     for side in living.iter_mut().chain(first.iter_mut()) {
         let mut all = Measured::default();
         for round in &side.rounds {
