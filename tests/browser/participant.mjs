@@ -81,7 +81,8 @@ export class Participant {
       const now = Date.now();
       if (connections > before && frames > 0) {
         if (fresh >= 0 && frames > fresh) {
-          return { peer: this.peer, ok: true, ms: now - start, still_ms: now - lastFrameAt, node, epoch, why };
+          const steps = await this.#steps(start);
+          return { peer: this.peer, ok: true, ms: now - start, still_ms: now - lastFrameAt, node, epoch, why, steps };
         }
         fresh = frames;
       } else if (connections === before && frames > seen) {
@@ -91,6 +92,14 @@ export class Participant {
       if (now > deadline || state === 'ended')
         return { peer: this.peer, ok: false, ms: now - start, says: await this.says() };
     }
+  }
+
+  /** What the session did since, with the milliseconds. */
+  #steps(start) {
+    return this.page.evaluate(
+      (since) => window.roost.history.filter(({ at }) => at >= since).map(({ at, state }) => `${at - since} ${state}`),
+      start,
+    );
   }
 
   async #videoFrames() {

@@ -198,6 +198,7 @@ export class Session {
   /** Connects to one place and stays until the socket ends or a redirect comes. */
   private async visit(location: string): Promise<Visit> {
     const visit: Visit = { closed: { code: 1006, reason: '' } };
+    let joinedAt: number | undefined;
     const member = this.makeMember((why) => protoo.close(DROPPED, why));
     let redirected: (redirect: Redirect) => void = () => {};
     const redirect = new Promise<Redirect>((resolve) => {
@@ -207,15 +208,20 @@ export class Session {
       request: (method, data) => member.request(method, data),
       notification: (method, data) => {
         if (method === 'redirect') redirected(data);
-        else if (method === 'error') visit.problem = data;
+        else if (method === 'error') failed(data);
         else member.notification(method, data);
       },
     });
+    const failed = (problem: Problem) => {
+      visit.problem = problem;
+      // The pause before the close is for clients that come back at once, for ever. Who was in the room, and spreads
+      // its return itself, need not wait for it; who was refused at the door does.
+      if (problem.retryable && joinedAt !== undefined) protoo.close(4000 + (problem.status % 1000), problem.code);
+    };
     const leave = () => protoo.close(1000, 'left');
     this.leaving.signal.addEventListener('abort', leave);
     if (this.leaving.signal.aborted) leave();
-    let joinedAt: number | undefined;
-    const joining = protoo.opened
+    protoo.opened
       .then(() => member.join(protoo))
       .then(
         () => {
@@ -236,7 +242,6 @@ export class Session {
     if (joinedAt !== undefined) visit.joinedMs = this.world.now() - joinedAt;
     protoo.close();
     member.close();
-    await joining;
     return visit;
   }
 

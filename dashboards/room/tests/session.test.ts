@@ -165,6 +165,38 @@ test('the problem of an error notification is what the participant is told', asy
   assert.equal(status.problem?.code, 'room_full');
 });
 
+test('a passing problem in a joined room leads back without waiting for the close, one at the door waits', async () => {
+  const { body } = problem('node_leaving', 503, true);
+  let told = 0;
+  const tell: Script = (socket) => {
+    socket.accept();
+    setImmediate(() => {
+      told += 1;
+      if (told === 1) socket.tell('error', body as object);
+    });
+  };
+  const cluster = new Cluster([tell]);
+  const session = cluster.session();
+  const ended = session.run();
+  await settle();
+  assert.deepEqual([session.status.connections, cluster.sockets[0]?.closedWith], [2, 4503]);
+  session.leave();
+  await ended;
+
+  const refuse: Script = (socket) => void socket.accept().tell('error', body as object);
+  const refused = new Cluster([refuse]);
+  const waiting = refused.session(
+    undefined,
+    () =>
+      new (class extends FakeMember {
+        override join = () => new Promise<void>(() => {});
+      })(),
+  );
+  void waiting.run();
+  await settle();
+  assert.deepEqual([waiting.status.state, refused.sockets.length], ['connecting', 1]);
+});
+
 test('a stale ticket is cured by a new lookup', () => {
   const stale = problem('ticket_stale', 401, false).body as never;
   const forged = problem('ticket_invalid', 401, false).body as never;
