@@ -47,7 +47,8 @@ pub(crate) fn serve(flags: &Flags) -> Result<(), Failure> {
     if flags.print_config {
         return Ok(config::print("scheduler", &settings, &rules.shared)?);
     }
-    telemetry::init(settings.log_format, &settings.log_level)?;
+    // The HTTP server has a line for each of its threads; they say nothing that our own lines don't.
+    telemetry::init(settings.log_format, &format!("actix_server=warn,{}", settings.log_level))?;
     tls::install_provider();
     actix_web::rt::System::new().block_on(run(&settings, rules))
 }

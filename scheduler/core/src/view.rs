@@ -20,7 +20,7 @@ use crate::time::STALL_MS;
 /// How many nodes are kept in mind; reports of further ones are dropped.
 pub const MOST_NODES: usize = 200_000;
 /// How many rooms a tick looks at for ones that are over.
-const SWEPT_PER_TICK: usize = 10_000;
+const SWEPT_PER_TICK: usize = 2_000;
 
 /// All that a scheduler knows.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 //! A lookup: from the view if the room lives, else by one compare-and-set in the store.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use roost_proto::error::{Code, Problem};
@@ -10,8 +11,8 @@ use roost_proto::time::Millis;
 use roost_scheduler_core::join::{Evidence, Home, Step, decide};
 use roost_scheduler_core::request::Request;
 use roost_scheduler_core::time::{GRANT_TTL_MS, LOOKUP_WAIT_MS};
+use roost_server::Ticket;
 use roost_server::ticket::TICKET_LIFE_MS;
-use roost_server::{Ticket, request_id};
 use roost_store::StoreError;
 use roost_store::operation::{Grant, Granted, Prolonged};
 
@@ -64,15 +65,18 @@ impl Scheduler {
         let mut tries = 0;
         while tries < MOST_TRIES {
             let step = self.decide(&request, &evidence);
-            if let Step::Wait { .. } = step {
-                self.wait(deadline).await?;
-                continue;
-            }
-            tries += 1;
-            match self.take(step, &asked.key, &mut evidence).await? {
-                Next::Answer(found) => return Ok(found),
-                Next::Again => {}
-            }
+            let may_come = match step {
+                Step::Wait { .. } => Problem::new(Code::Starting, "nodes are still saying which rooms they hold"),
+                Step::Unreached => store_unavailable(),
+                step => {
+                    tries += 1;
+                    match self.take(step, &asked.key, &mut evidence).await? {
+                        Next::Answer(found) => return Ok(found),
+                        Next::Again => continue,
+                    }
+                }
+            };
+            self.wait(deadline, may_come).await?;
         }
         tracing::warn!(tries, "a lookup lost against others each time");
         Err(store_unavailable())
@@ -106,9 +110,8 @@ impl Scheduler {
             }
             Step::NoNode(refused) => Err(no_node(refused)),
             Step::RoomFull => Err(Problem::new(Code::RoomFull, "the namespace allows no more participants in a room")),
-            Step::Unreached => Err(store_unavailable()),
-            // The caller waits itself.
-            Step::Wait { .. } => Ok(Next::Again),
+            // The caller waits.
+            Step::Wait { .. } | Step::Unreached => Ok(Next::Again),
         }
     }
 
@@ -222,15 +225,15 @@ impl Scheduler {
         }
     }
 
-    /// Lets a moment pass, in which what is missing may have come; else the lookup is told to come again.
-    async fn wait(&self, deadline: Millis) -> Result<(), Problem> {
-        let starting = || Problem::new(Code::Starting, "nodes are still saying which rooms they hold");
-        let _waiting = self.waiting.try_acquire().map_err(|_| starting())?;
-        if self.clock.now() >= deadline {
-            return Err(starting());
+    /// Lets a moment pass, in which what is missing may come. `late`: it did not, or too many wait already.
+    async fn wait(&self, deadline: Millis, late: Problem) -> Result<(), Problem> {
+        match self.waiting.try_acquire() {
+            Ok(_waiting) if self.clock.now() < deadline => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                Ok(())
+            }
+            _ => Err(late),
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
-        Ok(())
     }
 
     /// A ticket that proves this answer at the node's door.
@@ -243,7 +246,7 @@ impl Scheduler {
             epoch: home.epoch,
             store: self.store_identity.get().cloned().unwrap_or_default(),
             expires_store_ms: self.clock.store_now_ms().saturating_add(TICKET_LIFE_MS),
-            id: request_id::current().unwrap_or_else(request_id::new).as_str().to_owned(),
+            id: format!("{}-{:x}", self.entry.id, self.tickets.fetch_add(1, Ordering::Relaxed)),
         })
     }
 }

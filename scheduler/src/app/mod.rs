@@ -7,6 +7,7 @@ pub(crate) mod nodes;
 pub(crate) mod read_room;
 pub(crate) mod rooms;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use roost_proto::error::{Code, Problem};
@@ -39,6 +40,7 @@ pub(crate) struct Scheduler {
     pub stopping: watch::Receiver<bool>,
     view: RwLock<View>,
     waiting: Semaphore,
+    tickets: AtomicU64,
 }
 
 /// What configuration says about requests.
@@ -70,6 +72,7 @@ impl Scheduler {
             stopping,
             view: RwLock::new(View::new(clock.now())),
             waiting: Semaphore::new(MOST_WAITING),
+            tickets: AtomicU64::new(0),
             clock,
         }
     }

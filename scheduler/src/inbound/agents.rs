@@ -75,7 +75,7 @@ async fn agent(
 struct Uplink {
     scheduler: web::Data<Scheduler>,
     session: Session,
-    /// The commands for the incarnation that was registered here.
+    /// The commands for the incarnation that registered, or goes on reporting, here.
     commands: Option<mpsc::Receiver<Command>>,
     heard: Instant,
 }
@@ -105,7 +105,7 @@ impl Uplink {
         let mut waiting: VecDeque<UplinkRequest<NodeOperation>> = VecDeque::new();
         loop {
             while let Some(request) = waiting.pop_front() {
-                under_way.push(carry_out(&scheduler, request));
+                under_way.push(carry_out(&scheduler, request, self.commands.is_some()));
             }
             let step = tokio::select! {
                 message = stream.next(), if under_way.len() < MOST_AT_ONCE => self.hear(message).await,
@@ -115,8 +115,11 @@ impl Uplink {
                 }
                 command = next_command(&mut self.commands) => match command {
                     Some(command) => self.say(&UplinkMessage::Command(command)).await,
-                    // The store lost them: an agent that connects again registers or subscribes anew.
-                    None => Err(End::Close(1012, "store_lost")),
+                    // The store lost them; the agent's next report subscribes anew.
+                    None => {
+                        self.commands = None;
+                        Ok(None)
+                    }
                 },
                 _ = pings.tick() => self.ping().await,
                 () = scheduler.stopped() => Err(End::Close(1001, "scheduler_stops")),
@@ -177,28 +180,25 @@ async fn next_command(commands: &mut Option<mpsc::Receiver<Command>>) -> Option<
 
 type Done = (u64, NodeAnswer, Option<mpsc::Receiver<Command>>);
 
-/// Does on the store what an agent asked for. A registration brings the commands of the new incarnation with it: they are
-/// subscribed to before the agent knows of it, so none is missed.
-async fn carry_out(scheduler: &Scheduler, request: UplinkRequest<NodeOperation>) -> Done {
+/// Does on the store what an agent asked for. The first registration or report on a connection brings the commands of its
+/// incarnation with it.
+async fn carry_out(scheduler: &Scheduler, request: UplinkRequest<NodeOperation>, is_subscribed: bool) -> Done {
     let store = &scheduler.store;
-    let mut commands = None;
+    let reports = match &request.op {
+        NodeOperation::Renew(renew) => Some((renew.report.node.clone(), renew.report.incarnation)),
+        _ => None,
+    };
+    let mut subscriber = reports.filter(|_| !is_subscribed);
     let answer = match request.op {
         NodeOperation::Runs => store.runs().await.map(NodeAnswer::Runs),
         NodeOperation::Register(register) => {
             let node = register.node.clone();
-            match store.register(register).await {
-                Ok(Registered::Yes { incarnation, store_ms }) => {
-                    tracing::info!(%node, %incarnation, "a node registers");
-                    match store.commands(&node, incarnation).await {
-                        Ok(received) => {
-                            commands = Some(received);
-                            Ok(NodeAnswer::Registered(Registered::Yes { incarnation, store_ms }))
-                        }
-                        Err(error) => Err(StoreError::Unknown { reason: error.to_string() }),
-                    }
-                }
-                other => other.map(NodeAnswer::Registered),
+            let registered = store.register(register).await;
+            if let Ok(Registered::Yes { incarnation, .. }) = &registered {
+                tracing::info!(%node, %incarnation, "a node registers");
+                subscriber = Some((node, *incarnation));
             }
+            registered.map(NodeAnswer::Registered)
         }
         NodeOperation::Renew(renew) => store.renew(*renew).await.map(NodeAnswer::Renewed),
         NodeOperation::Open(holding) => store.open(holding).await.map(NodeAnswer::Opened),
@@ -209,6 +209,11 @@ async fn carry_out(scheduler: &Scheduler, request: UplinkRequest<NodeOperation>)
         NodeOperation::Schedulers => store.schedulers().await.map(NodeAnswer::Schedulers),
     };
     scheduler.metrics.store_called("for_agent", &answer);
+    // Before the answer goes out, so that the agent misses none; without the store the next report tries again.
+    let commands = match subscriber {
+        Some((node, incarnation)) => store.commands(&node, incarnation).await.ok(),
+        None => None,
+    };
     let answer = answer.unwrap_or_else(|error| match error {
         StoreError::Unavailable { reason } => NodeAnswer::Unavailable(reason),
         other => NodeAnswer::Unknown(other.to_string()),

@@ -1,0 +1,14 @@
+//! The scheduler as a process, with agents that speak the uplink protocol but carry no media.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod admin;
+mod agent;
+mod bad_input;
+mod door;
+mod failover;
+mod lookup;
+mod process;
+mod redirect;
+mod redis;
+mod uplink;
+mod wait;
