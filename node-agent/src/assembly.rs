@@ -23,6 +23,7 @@ use crate::door::gate::{Gate, Limits};
 use crate::door::lookup::{Directory, Schedulers};
 
 use crate::error::AgentError;
+use crate::inside::{Inside, Served};
 use crate::leaving::Leaving;
 use crate::listeners::Addresses;
 use crate::media::mediasoup::{Mediasoup, Program};
@@ -45,6 +46,7 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) node: Arc<Node>,
     pub(crate) rooms: Arc<Rooms>,
+    inside: Arc<dyn Inside>,
     pub(crate) readiness: Readiness,
     pub(crate) description: Description,
     store: Arc<dyn NodeStore>,
@@ -86,6 +88,7 @@ impl Parts {
             description: description(&config, addresses),
             config,
             node,
+            inside: Arc::new(Served(rooms.clone())),
             rooms,
             readiness: Readiness::new(),
             store,
@@ -103,14 +106,14 @@ impl Parts {
             node: self.node.clone(),
             store: self.store.clone(),
             directory: self.directory.clone(),
-            inside: self.rooms.clone(),
+            inside: self.inside.clone(),
             metrics: self.metrics.clone(),
         };
         tasks.spawn(assertion.run());
         let commands = Commands {
             node: self.node.clone(),
             store: self.store.clone(),
-            inside: self.rooms.clone(),
+            inside: self.inside.clone(),
             metrics: self.metrics.clone(),
         };
         tasks.spawn(commands.run());
@@ -125,7 +128,7 @@ impl Parts {
             reporter: Reporter {
                 node: self.node.id.clone(),
                 description: self.description.clone(),
-                inside: self.rooms.clone(),
+                inside: self.inside.clone(),
                 probe: HostProbe::new(),
                 sampler: Sampler::default(),
                 empty_room_ms: self.config.settings.empty_room_s * 1_000,
@@ -141,7 +144,7 @@ impl Parts {
             node: self.node.clone(),
             store: self.store.clone(),
             directory: (self.config.uplink != Uplink::Standalone).then(|| self.directory.clone()),
-            inside: self.rooms.clone(),
+            inside: self.inside.clone(),
             region: self.config.region.clone(),
         }
     }
@@ -150,7 +153,7 @@ impl Parts {
         Control {
             node: self.node.clone(),
             description: self.description.clone(),
-            inside: self.rooms.clone(),
+            inside: self.inside.clone(),
             metrics: self.metrics.clone(),
             readiness: self.readiness.clone(),
         }

@@ -1,6 +1,7 @@
 //! What goes on inside the node's rooms, as far as the agent must know of it.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -41,26 +42,30 @@ pub(crate) enum Goodbye {
     Trouble(Code),
 }
 
+/// The inside of a node that serves participants itself.
+#[derive(Debug)]
+pub(crate) struct Served(pub(crate) Arc<Rooms>);
+
 #[async_trait]
-impl Inside for Rooms {
+impl Inside for Served {
     fn rooms(&self) -> Vec<RoomReport> {
-        self.snapshot()
+        self.0.snapshot()
     }
 
     fn participants(&self) -> usize {
-        Rooms::participants(self)
+        self.0.participants()
     }
 
     fn workers(&self) -> Vec<Worker> {
-        Rooms::workers(self)
+        self.0.workers()
     }
 
     fn close(&self, room: &RoomKey, opened_as: Epoch, why: Goodbye) {
-        self.close_room(room, opened_as, &why.into());
+        self.0.close_room(room, opened_as, &why.into());
     }
 
     async fn close_all(&self, why: Goodbye) {
-        Rooms::close_all(self, &why.into()).await;
+        self.0.close_all(&why.into()).await;
     }
 }
 

@@ -101,7 +101,7 @@ impl Default for Settings {
             trusted_header: TrustedHeader::default(),
             cors_origin: AllowedOrigins::default(),
             log_format: LogFormat::default(),
-            log_level: "info".to_owned(),
+            log_level: "info,actix_server=warn".to_owned(),
             temporary: false,
             standalone: false,
             dev: false,

@@ -4,6 +4,8 @@ pub(crate) mod alone;
 pub(crate) mod gate;
 pub(crate) mod lookup;
 mod opening;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Debug;
 use std::net::IpAddr;

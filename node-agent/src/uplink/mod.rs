@@ -7,3 +7,5 @@ pub(crate) mod redis;
 pub(crate) mod release;
 pub(crate) mod renewal;
 pub(crate) mod scheduler;
+#[cfg(test)]
+mod tests;
