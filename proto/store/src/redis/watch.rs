@@ -180,13 +180,16 @@ fn event(place: &str, entry: &StreamId) -> Result<Option<Event>, StoreError> {
         let incarnation = Incarnation(entry.get("incarnation").ok_or_else(|| broken("an incarnation"))?);
         return Ok(Some(Event::Left { node, incarnation }));
     }
-    let room = field("r").ok_or_else(|| broken("a room"))?;
-    let Found::Room(key) = Keys::found(&room)? else { return Err(broken("a room")) };
-    if let Some(epoch) = entry.get("e") {
+    // A room's entry has its key for a name, and then its record with the time it holds, or the epoch that ended.
+    let (name, value) = entry.map.iter().next().ok_or_else(|| broken("a field"))?;
+    let Found::Room(key) = Keys::found(name)? else { return Err(broken("a room")) };
+    let text: String = redis::from_redis_value(value.clone()).map_err(|_| broken("a text"))?;
+    let Some((claim, ttl)) = text.rsplit_once(' ') else {
+        let epoch = text.parse().map_err(|_| broken("an epoch"))?;
         return Ok(Some(Event::Released { key, epoch: Epoch(epoch) }));
-    }
-    let claim = record::parse(place, &field("c").ok_or_else(|| broken("a claim"))?)?;
-    Ok(Some(Event::Claimed { key, claim, ttl_ms: entry.get("t").ok_or_else(|| broken("a time"))? }))
+    };
+    let claim = record::parse(place, claim)?;
+    Ok(Some(Event::Claimed { key, claim, ttl_ms: ttl.parse().map_err(|_| broken("a time"))? }))
 }
 
 fn report(key: &str, text: &str) -> Result<Event, StoreError> {

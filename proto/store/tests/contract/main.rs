@@ -66,6 +66,7 @@ mod store {
             an_unlapsed_node_keeps_its_epoch_in_a_new_run_and_beats_lower_ones
             after_the_first_epoch_of_a_run_no_older_one_is_accepted
             a_lapsed_node_asserts_provisionally_in_a_new_run
+            an_agent_of_an_earlier_run_leaves_unheard
             a_new_run_ends_watchers;
     }
 }

@@ -259,7 +259,7 @@ async fn a_watcher_that_fell_behind_is_told_by_the_end_of_its_channel() {
         let mut pipeline = redis::pipe();
         for _ in 0..1_000 {
             pipeline.cmd("XADD").arg(&stream).arg(&["MAXLEN", "~", "10000", "*"]);
-            pipeline.arg("r").arg(&key).arg("c").arg(&record).arg("t").arg(0).ignore();
+            pipeline.arg(&key).arg(format!("{record} 0")).ignore();
         }
         pipeline.query_async::<()>(&mut connection).await.unwrap();
     }
@@ -275,8 +275,7 @@ async fn a_watcher_that_keeps_up_sees_every_entry_of_a_burst() {
     let stream = format!("roost:{{b{}}}:claims", room("standup").bucket());
     let mut pipeline = redis::pipe();
     for number in 0..5_000 {
-        pipeline.cmd("XADD").arg(&stream).arg("*").arg("r").arg("roost:{b12}:room:default/standup");
-        pipeline.arg("e").arg(number).ignore();
+        pipeline.cmd("XADD").arg(&stream).arg("*").arg("roost:{b12}:room:default/standup").arg(number).ignore();
     }
     let mut connection = server.connection().await;
     connection.set_response_timeout(Duration::from_secs(20));

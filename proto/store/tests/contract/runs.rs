@@ -152,6 +152,19 @@ pub(crate) async fn a_lapsed_node_asserts_provisionally_in_a_new_run(mut stage: 
     assert_eq!(store.read(&room).await.unwrap(), Some(at(&Claim { run: read.run, ..higher.clone() }, higher.epoch, 1)));
 }
 
+pub(crate) async fn an_agent_of_an_earlier_run_leaves_unheard(mut stage: Stage) {
+    let incarnation = register(&*stage.store, "fra-1", 0, LONG_MS).await;
+    stage.restart().await;
+    let store = &*stage.store;
+    let mut events = store.watch().await.unwrap();
+    let run = crate::made::run_of_node(store, &node("fra-1")).await;
+    store.leave(Leave { node: node("fra-1"), run, incarnation }).await.unwrap();
+    // On the same stream, so that it would have come first.
+    let incarnation = register(store, "fra-1", incarnation.0, LONG_MS).await;
+    store.renew(renewal(store, "fra-1", incarnation, LONG_MS).await).await.unwrap();
+    assert!(matches!(crate::stage::next(&mut events).await, roost_proto::event::Event::Reported(_)));
+}
+
 pub(crate) async fn a_new_run_ends_watchers(mut stage: Stage) {
     let mut watches = [stage.store.watch().await.unwrap(), stage.second.watch().await.unwrap()];
     let mut commands = stage.store.commands(&node("fra-1"), roost_proto::id::Incarnation(1)).await.unwrap();

@@ -1,5 +1,6 @@
 -- Lists a node's leases of this run. One that is seen to be over stays so, even if the clock is set back (rule 12).
 -- KEYS: 1 meta, 2 lease (hash)
+-- ARGV: none
 -- Returns: {incarnation, deadline, ...} in any order, a deadline negative where the lease is over
 local result = {}
 local fields = redis.call('HGETALL', KEYS[2])

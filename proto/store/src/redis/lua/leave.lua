@@ -15,5 +15,5 @@ redis.call('HSET', KEYS[2], ARGV[2], string.format('%.0f', -math.min(math.abs(le
 if lease[3] == ARGV[2] then
   redis.call('DEL', KEYS[3])
 end
-redis.call('XADD', KEYS[4], 'MAXLEN', '~', 500, '*', 'left', ARGV[3], 'incarnation', ARGV[2])
+redis.call('XADD', KEYS[4], 'MAXLEN', '~', '500', '*', 'left', ARGV[3], 'incarnation', ARGV[2])
 return { 1 }

@@ -13,5 +13,5 @@ if current ~= ARGV[2] then
   return { 0, current }
 end
 redis.call('SET', KEYS[2], ARGV[3])
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', 10000, '*', 'r', KEYS[2], 'c', ARGV[3], 't', 0)
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', '10000', '*', KEYS[2], ARGV[3] .. ' 0')
 return { 1 }

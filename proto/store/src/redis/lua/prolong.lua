@@ -13,5 +13,5 @@ if current ~= ARGV[2] then
   return { 0, current }
 end
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', 10000, '*', 'r', KEYS[2], 'c', current, 't', ARGV[4])
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', '10000', '*', KEYS[2], current .. ' ' .. ARGV[4])
 return { 1 }

@@ -8,6 +8,6 @@ end
 local current = redis.call('GET', KEYS[2])
 if current == ARGV[2] or current == ARGV[3] then
   redis.call('DEL', KEYS[2])
-  redis.call('XADD', KEYS[3], 'MAXLEN', '~', 10000, '*', 'r', KEYS[2], 'e', ARGV[4])
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', '10000', '*', KEYS[2], ARGV[4])
 end
 return { 1 }

@@ -18,5 +18,5 @@ end
 redis.call('HSET', KEYS[2], ARGV[2], string.format('%.0f', math.max(deadline, now + ARGV[3])))
 redis.call('PEXPIRE', KEYS[2], 604800000)
 redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5])
-redis.call('XADD', KEYS[4], 'MAXLEN', '~', 500, '*', 'report', ARGV[4])
+redis.call('XADD', KEYS[4], 'MAXLEN', '~', '500', '*', 'report', ARGV[4])
 return { 1, now }

@@ -1,5 +1,6 @@
 -- Lists the schedulers whose time is not over.
 -- KEYS: 1 schedulers (hash: id -> 'until entry')
+-- ARGV: none
 -- Returns: {entry, ...}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -2,5 +2,5 @@
 -- KEYS: 1 commands (stream)
 -- ARGV: 1 command
 -- Returns: nothing
-redis.call('XADD', KEYS[1], 'MAXLEN', '~', 200, '*', 'command', ARGV[1])
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', '200', '*', 'command', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], 60000)
