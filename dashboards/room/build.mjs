@@ -17,7 +17,7 @@ if (process.argv.includes('--tests')) {
     outExtension: { '.js': '.mjs' },
     format: 'esm',
     platform: 'node',
-    target: 'node20',
+    target: 'node18',
     sourcemap: 'inline',
   });
 } else {

@@ -156,12 +156,12 @@ export class Session {
       this.enter(place, redirects);
       const visit = await this.visit(place.location);
       const joinedMs = visit.joinedMs === undefined ? {} : { joinedMs: visit.joinedMs };
-      if (!visit.redirect || this.leaving.signal.aborted) return { verdict: judge(visit), ...joinedMs };
+      if (!hasRedirect(visit) || this.leaving.signal.aborted) return { verdict: judge(visit), ...joinedMs };
       redirects = visit.joinedMs === undefined ? redirects + 1 : 1;
       if (redirects > MOST_REDIRECTS) {
         return { verdict: { back: false, why: `redirected ${redirects} times without arriving` } };
       }
-      place = follow(place, visit.redirect);
+      place = follow(place, visit);
       if (!/^wss?:$/.test(protocolOf(place.location))) {
         return { verdict: { back: false, why: `redirected to ${place.location}: expected a ws or wss URL` } };
       }
@@ -173,7 +173,7 @@ export class Session {
     const query = { roomId: room, peerId: peer, namespace, redirect: 'true' };
     if (this.entry.kind === 'socket') {
       const location = signalingUrl(this.entry.url, query);
-      return { location, why: `connected to ${new URL(location).host}` };
+      return { location, why: `straight to ${new URL(location).host}` };
     }
     const { schedulers, region } = this.entry;
     const scheduler = schedulers[this.nextScheduler % schedulers.length] ?? '';
@@ -267,6 +267,11 @@ export class Session {
   }
 }
 
+/** Endings that are no errors. */
+const ENDINGS: Record<string, string> = {
+  replaced: 'replaced: the same participant came in again elsewhere',
+  room_closed: 'room_closed: the room was closed',
+};
 /** Problems that a fresh lookup cures, although the same call again would not. */
 const CURED_BY_LOOKUP = new Set(['ticket_expired', 'ticket_stale', 'ticket_wrong_node']);
 /** The server refuses what this client sends; sending it again changes nothing. */
@@ -275,14 +280,22 @@ const OUR_FAULT = new Set([1002, 1003, 1007, 1008, 1009, 1010]);
 /** Whether a participant comes back after a socket ended like this. */
 export function judge({ closed: { code, reason }, problem, refused }: Visit): Verdict {
   if (refused) return { back: false, why: refused.message };
-  const told = problem ? { problem, why: explain(problem) } : { why: `closed with ${`${code} ${reason}`.trim()}` };
+  const told = problem
+    ? { problem, why: explain(problem) }
+    : { why: ENDINGS[reason] ?? `closed with ${code} ${reason}`.trim() };
   if (code === 4000) return { back: reason === 'redirect' || CURED_BY_LOOKUP.has(problem?.code ?? ''), ...told };
   if (OUR_FAULT.has(code)) return { back: false, ...told };
   return { back: code < 4400 || code >= 4500 || code === 4429, ...told };
 }
 
-function follow(from: Place, { location, node, epoch }: Redirect): Place {
-  const why = `${from.why}, redirected by ${hostOf(from.location)}`;
+function hasRedirect(visit: Visit): visit is Visit & { redirect: Redirect } {
+  return visit.redirect !== undefined;
+}
+
+function follow(from: Place, { redirect, joinedMs }: Visit & { redirect: Redirect }): Place {
+  const { location, node, epoch } = redirect;
+  const by = hostOf(from.location);
+  const why = joinedMs === undefined ? `${from.why}, redirected by ${by}` : `moved by ${by}`;
   // The region is the old node's; only a lookup tells one.
   const region = node && node === from.node && from.region ? { region: from.region } : {};
   return { location: String(location), ...(node && { node }), ...(epoch && { epoch }), ...region, why };

@@ -94,7 +94,8 @@ test('a redirect out of a joined room begins a new count', async () => {
   const session = cluster.session();
   const ended = session.run();
   await settle();
-  assert.deepEqual([session.status.state, session.status.node, session.status.connections], ['joined', 'n5', 6]);
+  const { state, node, connections, why } = session.status;
+  assert.deepEqual([state, node, connections, why], ['joined', 'n5', 6, 'moved by n4']);
   session.leave();
   await ended;
 });
@@ -136,18 +137,18 @@ for (const [code, reason] of [
   });
 }
 
-for (const [code, reason] of [
-  [4000, 'replaced'],
-  [4000, 'room_closed'],
-  [4000, ''],
-  [4401, 'ticket_invalid'],
-  [1009, 'frame too long'],
+for (const [code, reason, said] of [
+  [4000, 'replaced', 'replaced: the same participant came in again elsewhere'],
+  [4000, 'room_closed', 'room_closed: the room was closed'],
+  [4000, '', 'closed with 4000'],
+  [4401, 'ticket_invalid', 'closed with 4401 ticket_invalid'],
+  [1009, 'frame too long', 'closed with 1009 frame too long'],
 ] as const) {
   test(`a close with ${code} ${reason} is final`, async () => {
     const cluster = new Cluster([closeWith(code, reason)]);
     const { state, why } = await cluster.session().run();
     assert.equal(state, 'ended');
-    assert.equal(why, `closed with ${code} ${reason}`.trim());
+    assert.equal(why, said);
     assert.equal(cluster.sockets.length, 1);
     assert.deepEqual(cluster.pauses, []);
   });
