@@ -48,6 +48,8 @@ struct Inside {
     router: Option<Router>,
     /// None while somebody is connected.
     empty_since: Option<Instant>,
+    /// The room is not open any more: its media is about to be closed.
+    over: bool,
 }
 
 /// Where the room's media is.
@@ -75,6 +77,7 @@ impl Room {
             connections: BTreeMap::new(),
             router: None,
             empty_since: Some(Instant::now()),
+            over: false,
         };
         let (inside, opening) = (Mutex::new(inside), tokio::sync::Mutex::new(()));
         Self { key, epoch, shared, inside, opening, counts: Counts::default() }
@@ -198,14 +201,18 @@ impl Room {
         self.lock().router.clone()
     }
 
-    /// The room's media is at this worker.
+    /// The room's media is at this worker. False if it isn't valid by then, or the room is over.
     pub(super) fn set_router(&self, router: Router, valid: impl FnOnce() -> bool) -> bool {
         let mut inside = self.lock();
         let valid = valid();
         if valid {
             inside.router = Some(router);
         }
-        valid
+        valid && !inside.over
+    }
+
+    pub(super) fn take_router(&self) -> Option<Router> {
+        self.lock().router.take()
     }
 
     /// The worker that has the room, or is about to.
@@ -227,11 +234,11 @@ impl Room {
         }
     }
 
-    /// Sends everybody away; the router that is to be closed with the room, if there is one.
-    pub(super) fn end(&self, farewell: &Farewell) -> Option<Router> {
+    /// Sends everybody away, for good.
+    pub(super) fn end(&self, farewell: &Farewell) {
         let mut inside = self.lock();
+        inside.over = true;
         self.dismiss(&mut inside, |peer| farewell.ending(&self.key, peer));
-        inside.router.take()
     }
 
     fn dismiss(&self, inside: &mut Inside, ending: impl Fn(&PeerId) -> Ending) {

@@ -23,7 +23,12 @@ use crate::media::{MediaServer, Notice};
 
 /// How long a room waits for a worker that is up.
 const WORKER_WAIT_MS: u64 = 3_000;
-const WORKER_POLL_MS: u64 = 25;
+
+/// How long a room waits until the one of the same name is closed.
+const CLOSING_WAIT_MS: u64 = 6_000;
+
+/// How often is looked whether something waited for is so.
+const POLL_MS: u64 = 10;
 
 /// How long [`Rooms::close_all`] waits for the sockets to close.
 const CLOSE_ALL_MS: u64 = 5_000;
@@ -66,7 +71,7 @@ pub(crate) struct Rooms {
     pub(super) door: Arc<dyn Door>,
     pub(super) settings: RoomSettings,
     shared: Arc<Shared>,
-    rooms: Mutex<HashMap<RoomKey, Arc<Room>>>,
+    rooms: Mutex<Open>,
     ended: mpsc::Sender<(RoomKey, Epoch)>,
     next: AtomicU64,
     /// Participants whose sockets are not closed yet.
@@ -94,7 +99,7 @@ impl Rooms {
             door,
             settings,
             shared: Arc::new(Shared { media, index: Index::default(), runtime }),
-            rooms: Mutex::new(HashMap::new()),
+            rooms: Mutex::new(Open::default()),
             ended,
             next: AtomicU64::new(1),
             sockets: AtomicUsize::new(0),
@@ -107,12 +112,12 @@ impl Rooms {
 
     /// Every open room, for the report.
     pub(crate) fn snapshot(&self) -> Vec<RoomReport> {
-        self.lock().values().map(|room| room.report()).collect()
+        self.lock().open.values().map(|room| room.report()).collect()
     }
 
     /// Peers that have joined, in all rooms.
     pub(crate) fn participants(&self) -> usize {
-        self.lock().values().map(|room| room.participants() as usize).sum()
+        self.lock().open.values().map(|room| room.participants() as usize).sum()
     }
 
     /// The media server's workers, with what this node's rooms have on each.
@@ -133,28 +138,22 @@ impl Rooms {
     }
 
     /// Ends a room of this generation, and tells `ended`. Nothing happens if it is not here.
-    pub(crate) fn close_room(&self, key: &RoomKey, epoch: Epoch, farewell: &Farewell) {
-        let room = {
-            let mut rooms = self.lock();
-            if rooms.get(key).is_none_or(|room| room.epoch != epoch) {
-                return;
-            }
-            rooms.remove(key)
-        };
+    pub(crate) fn close_room(self: &Arc<Self>, key: &RoomKey, epoch: Epoch, farewell: &Farewell) {
+        let room = self.lock().take(key, |room| room.epoch == epoch);
         if let Some(room) = room {
-            self.end(&room, farewell);
+            self.end(room, farewell);
         }
     }
 
     /// Ends all rooms, and waits until the participants' sockets are closed, a few seconds at most.
-    pub(crate) async fn close_all(&self, farewell: &Farewell) {
-        let rooms: Vec<_> = self.lock().drain().map(|(_, room)| room).collect();
+    pub(crate) async fn close_all(self: &Arc<Self>, farewell: &Farewell) {
+        let rooms = self.lock().take_all(|_| true);
         for room in rooms {
-            self.end(&room, farewell);
+            self.end(room, farewell);
         }
         let deadline = Instant::now() + Duration::from_millis(CLOSE_ALL_MS);
         while self.sockets.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(WORKER_POLL_MS)).await;
+            tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
         }
     }
 
@@ -171,22 +170,18 @@ impl Rooms {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (room, stale) = {
             let mut rooms = self.lock();
-            let there = rooms.get(key);
-            if there.is_some_and(|room| room.epoch > epoch) {
+            if rooms.open.get(key).is_some_and(|room| room.epoch > epoch) {
                 return Err(Problem::new(Code::NodeLeaving, "the room has been opened anew meanwhile"));
             }
-            let stale = there.filter(|room| room.epoch < epoch).cloned();
-            if stale.is_some() {
-                rooms.remove(key);
-            }
+            let stale = rooms.take(key, |room| room.epoch < epoch);
             let new = || Arc::new(Room::new(key.clone(), epoch, self.shared.clone()));
-            let room = rooms.entry(key.clone()).or_insert_with(new).clone();
+            let room = rooms.open.entry(key.clone()).or_insert_with(new).clone();
             // With the rooms still locked, so that the room cannot end as an empty one.
             room.enter(id, peer.clone(), outbox.clone());
             (room, stale)
         };
         if let Some(stale) = stale {
-            self.end(&stale, &Farewell::Problem(Code::NodeLeaving));
+            self.end(stale, &Farewell::Problem(Code::NodeLeaving));
         }
         Ok(Participant { rooms: self.clone(), room, id, peer: peer.clone(), outbox, admission })
     }
@@ -216,6 +211,7 @@ impl Rooms {
         if let Some(router) = room.router() {
             return Ok(router);
         }
+        self.wait_for_closing(room).await?;
         let downs = self.downs.load(Ordering::SeqCst);
         let worker = self.wait_for_worker(room).await.ok_or_else(|| unopened("no media worker is up"))?;
         let request = MediaRequest::OpenRoom { room: room.key.clone(), codecs: self.settings.codecs.clone() };
@@ -231,6 +227,18 @@ impl Rooms {
         }
     }
 
+    /// The media server knows rooms by name: the one before must be closed before another is opened.
+    async fn wait_for_closing(&self, room: &Room) -> Result<(), Problem> {
+        let deadline = Instant::now() + Duration::from_millis(CLOSING_WAIT_MS);
+        while self.lock().closing.contains_key(&room.key) {
+            if Instant::now() >= deadline {
+                return Err(unopened("the one before it is still being closed"));
+            }
+            tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
+        }
+        Ok(())
+    }
+
     async fn wait_for_worker(&self, room: &Room) -> Option<u16> {
         let deadline = Instant::now() + Duration::from_millis(WORKER_WAIT_MS);
         loop {
@@ -240,7 +248,7 @@ impl Rooms {
             if Instant::now() >= deadline {
                 return None;
             }
-            tokio::time::sleep(Duration::from_millis(WORKER_POLL_MS)).await;
+            tokio::time::sleep(Duration::from_millis(POLL_MS)).await;
         }
     }
 
@@ -258,7 +266,7 @@ impl Rooms {
             .collect();
         // With the rooms locked, so that two that open at once see each other.
         let rooms = self.lock();
-        for other in rooms.values() {
+        for other in rooms.open.values() {
             let load = loads.iter_mut().find(|load| Some(load.index) == other.worker());
             if let Some(load) = load.filter(|_| other.key != room.key) {
                 load.connections += other.connections();
@@ -270,23 +278,30 @@ impl Rooms {
         Some(best)
     }
 
-    fn end(&self, room: &Arc<Room>, farewell: &Farewell) {
-        let router = room.end(farewell);
-        let (media, ended) = (self.shared.media.clone(), self.ended.clone());
-        let over = (room.key.clone(), room.epoch);
-        if let Some(router) = &router {
-            self.shared.index.remove_room(router.worker, room);
-        }
+    /// Ends a room that was taken out of the open ones.
+    fn end(self: &Arc<Self>, room: Arc<Room>, farewell: &Farewell) {
+        room.end(farewell);
+        let rooms = self.clone();
         self.shared.runtime.spawn(async move {
-            if let Some(router) = router {
-                let request = MediaRequest::CloseRoom { room: over.0.clone() };
-                if let Err(error) = media.request(router.worker, request).await {
-                    tracing::debug!(room = %over.0, %error, "room that the media server could not close");
-                }
-            }
+            let over = rooms.ended.send((room.key.clone(), room.epoch));
+            let close = async {
+                rooms.close(&room).await;
+                rooms.lock().closed(&room.key);
+            };
             // Nobody listens when the agent ends.
-            let _ = ended.send(over).await;
+            let _ = tokio::join!(over, close);
         });
+    }
+
+    async fn close(&self, room: &Arc<Room>) {
+        // Whoever has its router made at this moment is first.
+        let _one = room.opening.lock().await;
+        let Some(router) = room.take_router() else { return };
+        self.shared.index.remove_room(router.worker, room);
+        let request = MediaRequest::CloseRoom { room: room.key.clone() };
+        if let Err(error) = self.shared.media.request(router.worker, request).await {
+            tracing::debug!(room = %room.key, %error, "room that the media server could not close");
+        }
     }
 
     fn hear(&self, worker: u16, notice: Notice) {
@@ -295,13 +310,13 @@ impl Rooms {
             Notice::Down => {
                 self.downs.fetch_add(1, Ordering::SeqCst);
                 self.shared.index.remove_worker(worker);
-                let rooms: Vec<_> = self.lock().values().cloned().collect();
+                let rooms: Vec<_> = self.lock().open.values().cloned().collect();
                 for room in rooms {
                     room.lose_worker(worker);
                 }
             }
             Notice::Event(MediaEvent::RoomClosed { room }) => {
-                let room = self.lock().get(&room).cloned();
+                let room = self.lock().open.get(&room).filter(|room| room.worker() == Some(worker)).cloned();
                 if let Some(room) = room {
                     self.shared.index.remove_room(worker, &room);
                     room.lose_worker(worker);
@@ -309,7 +324,7 @@ impl Rooms {
             }
             Notice::Event(event) => {
                 let room = match about(&event) {
-                    About::Room(key) => self.lock().get(key).filter(|room| room.worker() == Some(worker)).cloned(),
+                    About::Room(key) => self.lock().open.get(key).filter(|room| room.worker() == Some(worker)).cloned(),
                     About::Object(id) => self.shared.index.room(worker, id),
                 };
                 if let Some(room) = room {
@@ -320,11 +335,11 @@ impl Rooms {
     }
 
     /// Ends the rooms that were empty long enough.
-    fn end_empty(&self) {
+    fn end_empty(self: &Arc<Self>) {
         let long = Duration::from_millis(self.settings.empty_room_ms);
-        let over: Vec<_> = self.lock().extract_if(|_, room| room.was_empty_for(long)).collect();
-        for (_, room) in over {
-            self.end(&room, &Farewell::Closed);
+        let over = self.lock().take_all(|room| room.was_empty_for(long));
+        for room in over {
+            self.end(room, &Farewell::Closed);
         }
     }
 
@@ -334,8 +349,45 @@ impl Rooms {
         self.shared.index.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<RoomKey, Arc<Room>>> {
+    fn lock(&self) -> MutexGuard<'_, Open> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The rooms by name.
+#[derive(Debug, Default)]
+struct Open {
+    open: HashMap<RoomKey, Arc<Room>>,
+    /// How many of this name are being closed.
+    closing: HashMap<RoomKey, u32>,
+}
+
+impl Open {
+    /// Takes a room out, to be ended.
+    fn take(&mut self, key: &RoomKey, fits: impl Fn(&Room) -> bool) -> Option<Arc<Room>> {
+        if !self.open.get(key).is_some_and(|room| fits(room)) {
+            return None;
+        }
+        let room = self.open.remove(key)?;
+        *self.closing.entry(key.clone()).or_default() += 1;
+        Some(room)
+    }
+
+    fn take_all(&mut self, fits: impl Fn(&Room) -> bool) -> Vec<Arc<Room>> {
+        let taken: Vec<_> = self.open.extract_if(|_, room| fits(room)).map(|(_, room)| room).collect();
+        for room in &taken {
+            *self.closing.entry(room.key.clone()).or_default() += 1;
+        }
+        taken
+    }
+
+    fn closed(&mut self, key: &RoomKey) {
+        if let Some(count) = self.closing.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                self.closing.remove(key);
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use roost_server::socket::goodbye;
 use serde_json::json;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 
 use super::farewell;
 use super::outbox::{Ending, Outbox, Text};
@@ -32,6 +32,9 @@ const FRAMES_AT_ONCE: u64 = 300;
 
 /// How long what waits to be sent may hold up the closing of a socket.
 const FLUSH_MS: u64 = 5_000;
+
+/// How long a frame that is being written when a connection ends may hold that up.
+const LAST_WRITE_MS: u64 = 500;
 
 /// The status of a message that is too long.
 const TOO_LONG: u16 = 1_009;
@@ -170,15 +173,21 @@ impl Connection {
         }
     }
 
+    /// None if the participant does not read. One who is to be closed anyway has less time.
     async fn send(&self, session: &mut Session, text: &Text) -> Option<()> {
-        let limit = Duration::from_millis(self.limits.write_ms);
-        match timeout(limit, session.text(&**text)).await {
-            Ok(sent) => sent.ok(),
-            Err(_) => {
-                tracing::info!(peer = %self.participant.peer, "peer reads too slowly");
-                None
-            }
-        }
+        let ended = async {
+            self.outbox.ended().await;
+            sleep(Duration::from_millis(LAST_WRITE_MS)).await;
+        };
+        let sent = tokio::select! {
+            sent = session.text(&**text) => sent.ok(),
+            () = sleep(Duration::from_millis(self.limits.write_ms)) => None,
+            () = ended => None,
+        };
+        sent.or_else(|| {
+            tracing::info!(peer = %self.participant.peer, "peer reads too slowly, or is gone");
+            None
+        })
     }
 
     /// Takes in one frame; an error ends the connection.
