@@ -79,13 +79,14 @@ pub(crate) async fn a_late_watcher_gets_what_is_there(stage: Stage) {
 
 pub(crate) async fn a_node_that_left_is_not_in_a_later_snapshot(stage: Stage) {
     let store = &*stage.store;
-    let run = run_of_node(store, &node("fra-1")).await;
     for name in ["fra-1", "fra-2"] {
-        let incarnation = register(store, name, 0, LONG_MS).await;
+        let older = register(store, name, 0, LONG_MS).await;
+        let incarnation = register(store, name, older.0, LONG_MS).await;
         store.renew(renewal(store, name, incarnation, LONG_MS).await).await.unwrap();
-        if name == "fra-1" {
-            store.leave(Leave { node: node(name), run: run.clone(), incarnation }).await.unwrap();
-        }
+        // That an older incarnation left says nothing of this one.
+        let left = if name == "fra-1" { incarnation } else { older };
+        let run = run_of_node(store, &node(name)).await;
+        store.leave(Leave { node: node(name), run, incarnation: left }).await.unwrap();
     }
     let mut events = store.watch().await.unwrap();
     assert!(matches!(next(&mut events).await, Event::Reported(report) if report.node == node("fra-2")));
