@@ -108,6 +108,7 @@ impl Parts {
             directory: self.directory.clone(),
             inside: self.inside.clone(),
             metrics: self.metrics.clone(),
+            raised: None,
         };
         tasks.spawn(assertion.run());
         let commands = Commands {
@@ -249,12 +250,31 @@ fn beside_this_program() -> PathBuf {
 #[derive(Debug)]
 struct SocketFolder(PathBuf);
 
+/// What folders of agents begin with; the process id follows.
+const FOLDER_PREFIX: &str = "roost-agent-";
+
 impl SocketFolder {
     fn make() -> Result<Self, MediaStartError> {
-        let path = std::env::temp_dir().join(format!("roost-agent-{:016x}", random()));
+        let temporary = std::env::temp_dir();
+        remove_left_over(&temporary);
+        let path = temporary.join(format!("{FOLDER_PREFIX}{}-{:08x}", std::process::id(), random() as u32));
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => Ok(Self(path)),
             Err(source) => Err(MediaStartError::Socket { path, source }),
+        }
+    }
+}
+
+/// Removes the folders of agents that were killed.
+fn remove_left_over(temporary: &Path) {
+    let Ok(entries) = std::fs::read_dir(temporary) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let of =
+            name.to_str().and_then(|name| name.strip_prefix(FOLDER_PREFIX)?.split_once('-')?.0.parse::<u32>().ok());
+        if of.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists()) {
+            // It may be another user's.
+            let _ = std::fs::remove_dir_all(entry.path());
         }
     }
 }
@@ -264,5 +284,23 @@ impl Drop for SocketFolder {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
             tracing::debug!(%error, path = %self.0.display(), "the media socket's folder stays behind");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folders_of_killed_agents_are_removed_and_those_of_living_ones_stay() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let living = format!("{FOLDER_PREFIX}{}-0", std::process::id());
+        let names = [living.as_str(), "roost-agent-4294967295-0", "roost-agent-x", "other"];
+        for name in names {
+            std::fs::create_dir_all(temporary.path().join(name).join("inner")).expect("a folder");
+        }
+        remove_left_over(temporary.path());
+        let left = names.map(|name| temporary.path().join(name).exists());
+        assert_eq!(left, [true, false, true, true]);
     }
 }

@@ -1,5 +1,6 @@
 //! The control listener: health, metrics, and the node as JSON.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix_web::{HttpResponse, ResponseError, web};
@@ -130,8 +131,9 @@ fn unreadable(error: &prometheus::Error) -> HttpResponse {
 }
 
 fn room_documents(state: &State, inside: &[RoomReport]) -> Vec<RoomDocument> {
+    let inside: BTreeMap<&RoomKey, &RoomReport> = inside.iter().map(|report| (&report.key, report)).collect();
     let document = |(key, hold): (&RoomKey, &Hold)| {
-        let report = inside.iter().find(|report| report.key == *key && report.epoch == hold.opened_as);
+        let report = inside.get(key).filter(|report| report.epoch == hold.opened_as);
         RoomDocument {
             key: key.clone(),
             state: match hold.state {

@@ -32,11 +32,13 @@ pub(crate) struct Assertion {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) inside: Arc<dyn Inside>,
     pub(crate) metrics: Arc<AgentMetrics>,
+    /// The incarnation for which the highest epochs were posted.
+    pub(crate) raised: Option<Incarnation>,
 }
 
 impl Assertion {
     /// Asserts whenever there is something to assert, for ever.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let mut pace = Pace::default();
         loop {
             self.node.assert_wanted.notified().await;
@@ -48,13 +50,17 @@ impl Assertion {
     }
 
     /// Asks once for each room. True if nothing is left, or nothing can be done before the next registration.
-    async fn assert_all(&self) -> bool {
+    async fn assert_all(&mut self) -> bool {
         let (wanted, incarnation) = self.node.with(|state, _| (state.holdings.wanted(), state.lease.incarnation()));
-        let (Some(incarnation), false) = (incarnation, wanted.is_empty()) else { return true };
-        if !self.raise_all().await {
-            return false;
+        let Some(incarnation) = incarnation else { return true };
+        if self.raised != Some(incarnation) {
+            if !self.raise_all().await {
+                return false;
+            }
+            self.raised = Some(incarnation);
         }
-        stream::iter(wanted).for_each_concurrent(AT_ONCE, |held| self.assert(held, incarnation)).await;
+        let this = &*self;
+        stream::iter(wanted).for_each_concurrent(AT_ONCE, |held| this.assert(held, incarnation)).await;
         self.node.with(|state, _| state.holdings.wanted().is_empty())
     }
 

@@ -200,7 +200,9 @@ impl Agent {
         tasks.spawn(release::run(node.clone(), store.clone()));
         let directory = Arc::new(There);
         let (inside_too, metrics_too) = (inside.clone(), metrics.clone());
-        tasks.spawn(Assertion { node: node.clone(), store: store.clone(), directory, inside, metrics }.run());
+        tasks.spawn(
+            Assertion { node: node.clone(), store: store.clone(), directory, inside, metrics, raised: None }.run(),
+        );
         tasks.spawn(Commands { node, store, inside: inside_too, metrics: metrics_too }.run());
         tasks
     }
