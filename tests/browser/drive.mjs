@@ -26,9 +26,16 @@ Exit code: 0 passed, 1 failed, 2 wrong arguments.`;
 const LEAST = { mean: 10, spread: 3, moved: 0.05 };
 
 const wish = readArguments();
-const chromium = await Chromium.start(wish.fps).catch(fail);
 let failed = false;
+let ending = false;
+const input = wish.hold ? createInterface({ input: process.stdin }) : undefined;
+const commandLines = [];
+// Standard input may end before anything is ready; then there is nothing to wait for.
+input?.on('line', (line) => commandLines.push(line)).once('close', () => holding || void end(1));
+let holding = false;
+const starting = Chromium.start(wish.fps);
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => void end(128));
+const chromium = await starting.catch(fail);
 
 try {
   const participants = await enter();
@@ -36,9 +43,9 @@ try {
   if (wish.screenshot) await participants[0].page.screenshot({ path: wish.screenshot, fullPage: true });
   report(result);
   failed = !result.ok;
-  if (wish.hold) await hold(participants);
+  if (input && result.ok) await hold(participants);
 } catch (error) {
-  report({ ok: false, failures: [error.message] });
+  if (!ending) report({ ok: false, failures: [error.message] });
   failed = true;
 }
 await end(failed ? 1 : 0);
@@ -163,7 +170,23 @@ async function hold(participants) {
       return { event: 'steady', ok: failures.length === 0, failures };
     },
   };
-  for await (const line of createInterface({ input: process.stdin })) {
+  let ended = false;
+  let wake = () => {};
+  holding = true;
+  input
+    .on('line', () => wake())
+    .once('close', () => {
+      ended = true;
+      wake();
+    });
+  while (commandLines.length > 0 || !ended) {
+    const line = commandLines.shift();
+    if (line === undefined) {
+      await new Promise((resolve) => {
+        wake = resolve;
+      });
+      continue;
+    }
     const [name, seconds] = line.trim().split(/\s+/);
     if (!name) continue;
     const command = commands[name];
@@ -190,8 +213,12 @@ function print(value) {
   process.stdout.write(`${JSON.stringify(value)}\n`);
 }
 
+/** Closes the browser, also one that is just starting, and ends; the first call counts. */
 async function end(code) {
-  await chromium.close();
+  if (ending) return;
+  ending = true;
+  const started = await starting.catch(() => undefined);
+  await started?.close();
   process.exit(code);
 }
 
