@@ -99,7 +99,9 @@ fn signaling_server(
             .configure(|config| signaling::configure(config, signaling.clone()))
             .wrap(from_fn(request_id::carry))
     });
-    let server = server.client_request_timeout(HEAD_WITHIN).shutdown_timeout(STOP_WITHIN_S).disable_signals();
+    // Two frames in a row must not wait for the first one's acknowledgement, 40 ms as a rule.
+    let server = server.tcp_nodelay(true).disable_signals();
+    let server = server.client_request_timeout(HEAD_WITHIN).shutdown_timeout(STOP_WITHIN_S);
     Ok(match tls {
         Some(tls) => server.listen_rustls_0_23(listener, (*tls).clone()).map_err(not_served)?.run(),
         None => server.listen(listener).map_err(not_served)?.run(),

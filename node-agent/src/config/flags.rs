@@ -23,7 +23,7 @@ pub(crate) enum Command {
 /// `roost-agent serve`. Values are checked where the file's are.
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct Flags {
-    /// TOML file with the tables [agent], [media], [namespaces.*].
+    /// TOML file with the tables agent, media and namespaces.
     #[arg(long, env = "ROOST_CONFIG", value_name = "FILE")]
     #[serde(skip)]
     pub(crate) config: Option<PathBuf>,
