@@ -26,8 +26,6 @@ pub(crate) enum AgentError {
         "node_id_taken: another process holds the lease of node {node}, and renews it: expected a --node-id of its own"
     )]
     NodeIdTaken { node: roost_proto::id::NodeId },
-    #[error("told to stop twice: ended at once")]
-    ToldTwice,
     #[error("{what} failed")]
     Io { what: &'static str, source: std::io::Error },
 }

@@ -64,7 +64,10 @@ async fn run(config: Config) -> Result<(), AgentError> {
         // The lease is kept until the rooms are handed over.
         ended = &mut renewal => return Err(fatal(ended)),
         () = hand_over(&leaving, parts.config.settings.leave_s) => {}
-        _ = signals.next() => return Err(AgentError::ToldTwice),
+        why = signals.next() => {
+            tracing::warn!(why, "told to stop again: ending at once");
+            return Ok(());
+        }
     }
     renewal.abort();
     // It is only waited for so that nothing renews a lease that is being ended.
