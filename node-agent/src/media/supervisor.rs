@@ -118,6 +118,27 @@ async fn run(worker: u16, mut child: Child) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::MediaServer;
+    use crate::media::mediasoup::Mediasoup;
+
+    #[tokio::test]
+    async fn a_worker_that_ends_is_started_again_and_again() {
+        let program = Program {
+            binary: "/bin/false".into(),
+            socket: std::env::temp_dir().join(format!("roost-supervisor-{}.sock", std::process::id())),
+            workers: 2,
+            listen: std::net::Ipv4Addr::LOCALHOST.into(),
+            announced: vec!["media.example".to_owned()],
+            port: 44_400,
+        };
+        let media = Mediasoup::start(program).expect("a program");
+        let started = async {
+            while media.workers().iter().any(|worker| worker.restarts < 2) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), started).await.expect("started again");
+    }
 
     #[test]
     fn the_first_restart_comes_at_once_and_later_ones_ever_more_slowly() {

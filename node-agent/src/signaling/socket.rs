@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_ws::{Item, Message as Incoming, MessageStream, Session};
+use actix_ws::{CloseCode, CloseReason, Closed, Item, Message as Incoming, MessageStream, Session};
 use roost_proto::error::{Code, Problem};
 use roost_proto::signaling::{Frame, MAX_FRAME_BYTES, Refusal};
 use roost_server::request_id;
-use roost_server::socket::goodbye;
 use serde_json::json;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
@@ -35,6 +34,9 @@ const FLUSH_MS: u64 = 5_000;
 
 /// How long a frame that is being written when a connection ends may hold that up.
 const LAST_WRITE_MS: u64 = 500;
+
+/// How long a client may take to answer the close frame.
+const GOODBYE_MS: u64 = 1_000;
 
 /// The status of a message that is too long.
 const TOO_LONG: u16 = 1_009;
@@ -142,7 +144,7 @@ impl Connection {
             tokio::select! {
                 Some(text) = self.frames.recv() => {
                     self.outbox.sent(&text);
-                    self.send(&mut socket.session, &text).await?;
+                    self.write(socket.session.text(&*text)).await?;
                 }
                 ending = self.outbox.ended() => return Some(ending),
                 () = socket.too_long.notified() => return Some(too_long()),
@@ -166,25 +168,24 @@ impl Connection {
                         tracing::info!(peer = %self.participant.peer, "peer is silent");
                         return Some(silent());
                     }
-                    let limit = Duration::from_millis(self.limits.write_ms);
-                    timeout(limit, socket.session.ping(b"")).await.ok()?.ok()?;
+                    self.write(socket.session.ping(b"")).await?;
                 }
             }
         }
     }
 
     /// None if the participant does not read. One who is to be closed anyway has less time.
-    async fn send(&self, session: &mut Session, text: &Text) -> Option<()> {
+    async fn write(&self, write: impl Future<Output = Result<(), Closed>>) -> Option<()> {
         let ended = async {
             self.outbox.ended().await;
             sleep(Duration::from_millis(LAST_WRITE_MS)).await;
         };
-        let sent = tokio::select! {
-            sent = session.text(&**text) => sent.ok(),
+        let written = tokio::select! {
+            written = write => written.ok(),
             () = sleep(Duration::from_millis(self.limits.write_ms)) => None,
             () = ended => None,
         };
-        sent.or_else(|| {
+        written.or_else(|| {
             tracing::info!(peer = %self.participant.peer, "peer reads too slowly, or is gone");
             None
         })
@@ -192,15 +193,13 @@ impl Connection {
 
     /// Takes in one frame; an error ends the connection.
     async fn receive(&mut self, incoming: Incoming, session: &mut Session) -> Result<(), Option<Ending>> {
-        let limit = Duration::from_millis(self.limits.write_ms);
         match incoming {
             Incoming::Text(text) => self.understand(&text),
             Incoming::Binary(_) | Incoming::Continuation(Item::FirstBinary(_)) => Err(Some(binary())),
             Incoming::Continuation(item) => self.gather(item),
             Incoming::Ping(bytes) => {
                 self.pace();
-                let pong = timeout(limit, session.pong(&bytes)).await;
-                if matches!(pong, Ok(Ok(()))) { Ok(()) } else { Err(None) }
+                self.write(session.pong(&bytes)).await.ok_or(None)
             }
             Incoming::Pong(_) | Incoming::Nop => Ok(()),
             Incoming::Close(_) => Err(None),
@@ -289,12 +288,31 @@ pub(super) async fn say_goodbye(mut socket: Socket, ending: Ending) {
         }
     }
     if !ending.pause.is_zero() {
-        let gone = async { while let Some(Ok(_)) = socket.stream.recv().await {} };
+        let gone = async {
+            while let Some(Ok(incoming)) = socket.stream.recv().await
+                && !is_close(&incoming)
+            {}
+        };
         if timeout(ending.pause, gone).await.is_ok() {
             return;
         }
     }
-    goodbye(socket.session, socket.stream, ending.code, ending.reason).await;
+    let reason = CloseReason { code: CloseCode::Other(ending.code), description: Some(ending.reason.to_owned()) };
+    let limit = Duration::from_millis(GOODBYE_MS);
+    if let Ok(Ok(())) = timeout(limit, socket.session.close(Some(reason))).await {
+        // The client says goodbye too, and waits until the connection ends. Ended before that, what it was still
+        // sending would reset the connection, and the close frame would be lost.
+        let answered = async {
+            while let Some(Ok(incoming)) = socket.stream.recv().await
+                && !is_close(&incoming)
+            {}
+        };
+        let _ = timeout(limit, answered).await;
+    }
+}
+
+fn is_close(incoming: &Incoming) -> bool {
+    matches!(incoming, Incoming::Close(_))
 }
 
 fn bad_request(detail: &str) -> Ending {

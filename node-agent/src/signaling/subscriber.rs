@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use roost_proto::media::{MediaReply, MediaRequest, Object};
 use roost_proto::signaling::Refusal;
+use roost_server::request_id;
 use tokio::task::JoinSet;
 
 use super::participant::Participant;
@@ -20,11 +21,12 @@ pub(super) async fn subscribe(participant: Arc<Participant>) {
         while offers.len() < OFFERS_WAITING {
             let Some(plan) = participant.room.read(|state| state.next_want(participant.id)) else { break };
             let participant = participant.clone();
-            offers.spawn(async move {
+            let id = request_id::current().unwrap_or_else(request_id::new);
+            offers.spawn(request_id::within(id, async move {
                 if let Err(refusal) = offer(&participant, plan).await {
                     tracing::debug!(room = %participant.room.key, peer = %participant.peer, %refusal, "not consumed");
                 }
-            });
+            }));
         }
         tokio::select! {
             () = participant.outbox.wanting.notified() => {}
