@@ -2,8 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![expect(clippy::print_stdout, reason = "figures are shown with --nocapture")]
 
-mod driver;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
@@ -11,10 +9,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use roost_tests::browsers::{Browsers, Page, aiortc, stock};
 use roost_tests::cluster::{Cluster, Media, NodePlan, Plan};
 use roost_tests::{Trouble, wait};
-
-use crate::driver::{Browsers, Page, aiortc, stock};
 
 /// How long a room may be away when its media worker is killed.
 const BACK_WITHIN_MS: u64 = 3_000;

@@ -77,12 +77,12 @@ async fn demo(wish: &Wish) -> Result<(), Trouble> {
         () = asked_to_end() => return Ok(()),
     };
     if !wish.once {
-        show::urls(&cluster, talk.page());
+        show::urls(&cluster, &talk.url());
         println!("Ctrl-C ends all of it.");
         asked_to_end().await;
         println!("\nEnding all of it.");
     }
-    talk.end().await;
+    talk.end().await?;
     cluster.stop().await
 }
 

@@ -2,6 +2,7 @@
 //! loopback only; processes are ended by their id.
 
 pub mod binaries;
+pub mod browsers;
 pub mod cluster;
 pub mod participant;
 pub mod process;

@@ -17,8 +17,8 @@ use crate::room::Room;
 
 /// What a client is thought to be able to receive before it is known, in bits per second.
 const INITIAL_OUTGOING_BPS: u64 = 1_000_000;
-/// The most that a client is asked to send, in bits per second.
-const MAX_INCOMING_BPS: u64 = 1_500_000;
+/// The most that a client is asked to send, in bits per second: enough for all three layers of a stock 720p webcam.
+const MAX_INCOMING_BPS: u64 = 8_000_000;
 /// The largest message of a data channel, both ways.
 const MAX_MESSAGE_BYTES: u32 = 262_144;
 /// mediasoup finds out after 30 s that a client's consent to receive is gone; a client that restarts ICE has this long.

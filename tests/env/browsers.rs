@@ -1,4 +1,4 @@
-//! Starts the programs beside this file: the page's server, the browsers' driver, the independent clients.
+//! The programs of tests/browser: the page's server, the browsers' driver, the independent clients.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -8,21 +8,22 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use roost_tests::cluster::Cluster;
-use roost_tests::process::Process;
-use roost_tests::{Trouble, binaries};
+use crate::cluster::Cluster;
+use crate::process::Process;
+use crate::{Trouble, binaries};
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(90);
 
 /// The page on a server of its own.
 #[derive(Debug)]
-pub(crate) struct Page {
-    url: String,
+pub struct Page {
+    pub url: String,
     _server: Process,
 }
 
 impl Page {
-    pub(crate) async fn serve(cluster: &Cluster) -> Result<Self, Trouble> {
+    /// Serves what `npm run build` made of dashboards/room.
+    pub async fn serve(cluster: &Cluster) -> Result<Self, Trouble> {
         let mut command = Command::new(binaries::system("node", "nodejs")?);
         command.arg(binaries::tree().join("dashboards/room/serve.mjs"));
         let mut server = Process::start("page", cluster.folder(), command)?;
@@ -35,9 +36,9 @@ impl Page {
 
 /// Two browsers' participants in a room, who stay until this is dropped or closed.
 #[derive(Debug)]
-pub(crate) struct Browsers {
+pub struct Browsers {
     /// What both received when they had arrived.
-    pub(crate) result: Value,
+    pub result: Value,
     child: Child,
     input: Option<ChildStdin>,
     lines: Lines<BufReader<ChildStdout>>,
@@ -45,7 +46,7 @@ pub(crate) struct Browsers {
 
 impl Browsers {
     /// Lets them join `room`, and checks that each receives the other; `arguments` say by which way.
-    pub(crate) async fn meet(cluster: &Cluster, page: &Page, room: &str, arguments: &[&str]) -> Result<Self, Trouble> {
+    pub async fn meet(cluster: &Cluster, page: &Page, room: &str, arguments: &[&str]) -> Result<Self, Trouble> {
         let schedulers: Vec<_> = cluster.schedulers.iter().map(|s| format!("http://{}", s.public)).collect();
         let mut child = Command::new(binaries::system("node", "nodejs")?)
             .arg(binaries::tree().join("tests/browser/drive.mjs"))
@@ -65,26 +66,27 @@ impl Browsers {
     }
 
     /// Says a command, and waits until the driver is at it; `answer` gives what came of it.
-    pub(crate) async fn expect(&mut self, command: &str) -> Result<(), Trouble> {
+    pub async fn expect(&mut self, command: &str) -> Result<(), Trouble> {
         let input = self.input.as_mut().ok_or("the driver has no input")?;
         input.write_all(format!("{command}\n").as_bytes()).await?;
         let line = self.answer().await?;
         if line["event"] == "expecting" { Ok(()) } else { Err(format!("{command}: {line}").into()) }
     }
 
-    pub(crate) async fn answer(&mut self) -> Result<Value, Trouble> {
+    /// The driver's next line.
+    pub async fn answer(&mut self) -> Result<Value, Trouble> {
         let line =
             timeout(ANSWERS_WITHIN, self.lines.next_line()).await.map_err(|_| "the driver does not answer")??;
         Ok(serde_json::from_str(&line.ok_or("the driver ended")?)?)
     }
 
     /// The node that all participants are at.
-    pub(crate) fn node(&self) -> Result<&str, Trouble> {
+    pub fn node(&self) -> Result<&str, Trouble> {
         self.result["participants"][0]["node"].as_str().ok_or_else(|| format!("no node: {}", self.result).into())
     }
 
     /// Closes the browsers.
-    pub(crate) async fn close(mut self) -> Result<(), Trouble> {
+    pub async fn close(mut self) -> Result<(), Trouble> {
         self.input = None;
         timeout(Duration::from_secs(20), self.child.wait()).await.map_err(|_| "the browsers do not end")??;
         Ok(())
@@ -92,7 +94,7 @@ impl Browsers {
 }
 
 /// Runs aiortc in `room` until it heard enough.
-pub(crate) async fn aiortc(cluster: &Cluster, room: &str) -> Result<Value, Trouble> {
+pub async fn aiortc(cluster: &Cluster, room: &str) -> Result<Value, Trouble> {
     let tree = binaries::tree();
     let python = tree.join("target/venv/bin/python3");
     if !python.exists() {
@@ -105,7 +107,7 @@ pub(crate) async fn aiortc(cluster: &Cluster, room: &str) -> Result<Value, Troub
 }
 
 /// Runs the unmodified protoo-client: against its own server, or against `socket`.
-pub(crate) async fn stock(socket: Option<&str>, room: &str) -> Result<Value, Trouble> {
+pub async fn stock(socket: Option<&str>, room: &str) -> Result<Value, Trouble> {
     let mut command = Command::new(binaries::system("node", "nodejs")?);
     command.arg(binaries::tree().join("tests/browser/stock.mjs"));
     command.args(["--room", room]);
