@@ -18,21 +18,27 @@ const STORE_SECONDS: [f64; 11] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0
 #[derive(Debug)]
 pub(crate) struct AgentMetrics {
     pub(crate) exposition: Metrics,
+    pub(crate) incarnations: IntCounter,
+    pub(crate) rooms_lost: IntCounter,
+    pub(crate) rooms_asserted: IntCounter,
     lease_held: IntGauge,
     lease_left: Gauge,
-    pub(crate) incarnations: IntCounter,
     reports: IntCounterVec,
     report_seconds: Histogram,
     knocks: IntCounterVec,
     knock_seconds: Histogram,
     openings: IntCounterVec,
-    pub(crate) rooms_lost: IntCounter,
-    pub(crate) rooms_asserted: IntCounter,
     commands: IntCounterVec,
     rooms: IntGaugeVec,
     releases: IntGauge,
     participants: IntGauge,
     streams: IntGauge,
+    machine: MachineMetrics,
+}
+
+/// What the machine and the media workers do.
+#[derive(Debug)]
+struct MachineMetrics {
     cpu_ratio: Gauge,
     memory_used: IntGauge,
     memory_limit: IntGauge,
@@ -42,78 +48,77 @@ pub(crate) struct AgentMetrics {
     worker_cpu_ratio: GaugeVec,
 }
 
+/// Declares metrics.
+struct Declare<'a>(&'a Metrics);
+
+impl Declare<'_> {
+    fn whole(&self, name: &str, help: &str) -> IntGauge {
+        self.0.register(IntGauge::new(name, help).expect("the name is valid"))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Gauge {
+        self.0.register(Gauge::new(name, help).expect("the name is valid"))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.0.register(IntCounter::new(name, help).expect("the name is valid"))
+    }
+
+    fn counters(&self, name: &str, help: &str, label: &str) -> IntCounterVec {
+        self.0.register(IntCounterVec::new(Opts::new(name, help), &[label]).expect("the names are valid"))
+    }
+
+    fn wholes(&self, name: &str, help: &str, label: &str) -> IntGaugeVec {
+        self.0.register(IntGaugeVec::new(Opts::new(name, help), &[label]).expect("the names are valid"))
+    }
+
+    fn gauges(&self, name: &str, help: &str, label: &str) -> GaugeVec {
+        self.0.register(GaugeVec::new(Opts::new(name, help), &[label]).expect("the names are valid"))
+    }
+
+    fn seconds(&self, name: &str, help: &str) -> Histogram {
+        let options = HistogramOpts::new(name, help).buckets(STORE_SECONDS.to_vec());
+        self.0.register(Histogram::with_opts(options).expect("the name is valid"))
+    }
+}
+
 impl AgentMetrics {
-    #[expect(clippy::too_many_lines, reason = "one declaration after the other")]
     pub(crate) fn new() -> Self {
         let exposition = Metrics::new(env!("CARGO_PKG_VERSION"));
-        let gauge = |name: &str, help: &str| exposition.register(IntGauge::new(name, help).expect("the name is valid"));
-        let ratio = |name: &str, help: &str| exposition.register(Gauge::new(name, help).expect("the name is valid"));
-        let counter =
-            |name: &str, help: &str| exposition.register(IntCounter::new(name, help).expect("the name is valid"));
-        let counters = |name: &str, help: &str, label: &str| {
-            exposition.register(IntCounterVec::new(Opts::new(name, help), &[label]).expect("the name is valid"))
-        };
-        let gauges = |name: &str, help: &str, label: &str| {
-            exposition.register(IntGaugeVec::new(Opts::new(name, help), &[label]).expect("the name is valid"))
-        };
-        let ratios = |name: &str, help: &str, label: &str| {
-            exposition.register(GaugeVec::new(Opts::new(name, help), &[label]).expect("the name is valid"))
-        };
-        let histogram = |name: &str, help: &str| {
-            let options = HistogramOpts::new(name, help).buckets(STORE_SECONDS.to_vec());
-            exposition.register(Histogram::with_opts(options).expect("the name is valid"))
-        };
+        let new = Declare(&exposition);
         Self {
-            lease_held: gauge("roost_agent_lease_held", "1 while the node's lease lets it admit participants."),
-            lease_left: ratio(
-                "roost_agent_lease_left_seconds",
-                "Time until the node stops admitting, unless it renews its lease.",
-            ),
-            incarnations: counter(
+            lease_held: new.whole("roost_agent_lease_held", "1 while the node's lease lets it admit participants."),
+            lease_left: new
+                .gauge("roost_agent_lease_left_seconds", "Time until admission stops, unless the lease is renewed."),
+            incarnations: new.counter(
                 "roost_agent_incarnations_total",
-                "Incarnations that the store gave; more than one means that the lease lapsed.",
+                "Leases that were taken; each after the first follows a lapse or a new run of the store.",
             ),
-            reports: counters("roost_agent_reports_total", "Reports by result.", "result"),
-            report_seconds: histogram("roost_agent_report_seconds", "Time from a report to the store's answer."),
-            knocks: counters(
+            reports: new.counters("roost_agent_reports_total", "Reports by result.", "result"),
+            report_seconds: new.seconds("roost_agent_report_seconds", "Time from a report to the store's answer."),
+            knocks: new.counters(
                 "roost_agent_knocks_total",
                 "Participants at the door by answer: admitted, redirect, or the code of the refusal.",
                 "answer",
             ),
-            knock_seconds: histogram("roost_agent_knock_seconds", "Time that the door took to answer."),
-            openings: counters(
+            knock_seconds: new.seconds("roost_agent_knock_seconds", "Time that the door took to answer."),
+            openings: new.counters(
                 "roost_agent_openings_total",
                 "Rooms that the store was asked to open, by result.",
                 "result",
             ),
-            rooms_lost: counter(
+            rooms_lost: new.counter(
                 "roost_agent_rooms_lost_total",
                 "Rooms that another node had taken when they were asserted again.",
             ),
-            rooms_asserted: counter("roost_agent_rooms_asserted_total", "Rooms that were asserted again."),
-            commands: counters("roost_agent_commands_total", "Commands from schedulers by result.", "result"),
-            rooms: gauges("roost_agent_rooms", "Rooms by state; wanted ones are to be asserted again.", "state"),
-            releases: gauge("roost_agent_releases_pending", "Ended rooms whose release the store has not answered."),
-            participants: gauge("roost_agent_participants", "Participants who were admitted and are not gone."),
-            streams: gauge("roost_agent_streams", "Producers and consumers of media."),
-            cpu_ratio: ratio("roost_agent_cpu_ratio", "CPU in use of what the machine or its cgroup may use."),
-            memory_used: gauge("roost_agent_memory_used_bytes", "Memory in use on the machine or in its cgroup."),
-            memory_limit: gauge(
-                "roost_agent_memory_limit_bytes",
-                "Memory that the machine has, or its cgroup may use.",
-            ),
-            network: ratios("roost_agent_network_bytes_per_second", "Traffic of the machine.", "direction"),
-            worker_up: gauges("roost_agent_worker_up", "1 while the media worker takes rooms.", "worker"),
-            worker_restarts: gauges(
-                "roost_agent_worker_restarts",
-                "How often the media worker was started again.",
-                "worker",
-            ),
-            worker_cpu_ratio: ratios(
-                "roost_agent_worker_cpu_ratio",
-                "Share of one core that the media worker uses.",
-                "worker",
-            ),
+            rooms_asserted: new.counter("roost_agent_rooms_asserted_total", "Rooms that were asserted again."),
+            commands: new.counters("roost_agent_commands_total", "Commands from schedulers by result.", "result"),
+            rooms: new.wholes("roost_agent_rooms", "Rooms by state; wanted ones are to be asserted again.", "state"),
+            releases: new
+                .whole("roost_agent_releases_pending", "Ended rooms whose release the store has not answered."),
+            participants: new.whole("roost_agent_participants", "Participants who were admitted and are not gone."),
+            streams: new.whole("roost_agent_streams", "Producers and consumers of media."),
+            machine: MachineMetrics::new(&new),
             exposition,
         }
     }
@@ -149,18 +154,7 @@ impl AgentMetrics {
     /// What the last report said.
     pub(crate) fn observe_report(&self, host: &Host, workers: &[Worker], streams: u32) {
         self.streams.set(i64::from(streams));
-        self.cpu_ratio.set(f64::from(host.cpu_permille) / 1_000.0);
-        self.memory_used.set(whole(host.memory_used_bytes));
-        self.memory_limit.set(whole(host.memory_total_bytes));
-        for (direction, bits) in [("receive", host.network_rx_bps), ("transmit", host.network_tx_bps)] {
-            self.network.with_label_values(&[direction]).set(whole(bits) as f64 / 8.0);
-        }
-        for worker in workers {
-            let index = worker.index.to_string();
-            self.worker_up.with_label_values(&[&index]).set(i64::from(worker.state == WorkerState::Up));
-            self.worker_restarts.with_label_values(&[&index]).set(i64::from(worker.restarts));
-            self.worker_cpu_ratio.with_label_values(&[&index]).set(f64::from(worker.cpu_permille) / 1_000.0);
-        }
+        self.machine.observe(host, workers);
     }
 
     /// The node's state at this moment.
@@ -184,6 +178,44 @@ impl AgentMetrics {
                 self.rooms.with_label_values(&[name]).set(count);
             }
         });
+    }
+}
+
+impl MachineMetrics {
+    fn new(new: &Declare<'_>) -> Self {
+        Self {
+            cpu_ratio: new.gauge("roost_agent_cpu_ratio", "CPU in use of what the machine or its cgroup may use."),
+            memory_used: new.whole("roost_agent_memory_used_bytes", "Memory in use on the machine or in its cgroup."),
+            memory_limit: new
+                .whole("roost_agent_memory_limit_bytes", "Memory that the machine has, or its cgroup may use."),
+            network: new.gauges("roost_agent_network_bytes_per_second", "Traffic of the machine.", "direction"),
+            worker_up: new.wholes("roost_agent_worker_up", "1 while the media worker takes rooms.", "worker"),
+            worker_restarts: new.wholes(
+                "roost_agent_worker_restarts",
+                "How often the media worker was started again.",
+                "worker",
+            ),
+            worker_cpu_ratio: new.gauges(
+                "roost_agent_worker_cpu_ratio",
+                "Share of one core that the media worker uses.",
+                "worker",
+            ),
+        }
+    }
+
+    fn observe(&self, host: &Host, workers: &[Worker]) {
+        self.cpu_ratio.set(f64::from(host.cpu_permille) / 1_000.0);
+        self.memory_used.set(whole(host.memory_used_bytes));
+        self.memory_limit.set(whole(host.memory_total_bytes));
+        for (direction, bits) in [("receive", host.network_rx_bps), ("transmit", host.network_tx_bps)] {
+            self.network.with_label_values(&[direction]).set(whole(bits) as f64 / 8.0);
+        }
+        for worker in workers {
+            let index = worker.index.to_string();
+            self.worker_up.with_label_values(&[&index]).set(i64::from(worker.state == WorkerState::Up));
+            self.worker_restarts.with_label_values(&[&index]).set(i64::from(worker.restarts));
+            self.worker_cpu_ratio.with_label_values(&[&index]).set(f64::from(worker.cpu_permille) / 1_000.0);
+        }
     }
 }
 
