@@ -1,7 +1,7 @@
 # What a person or CI does with this tree. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build build-media test test-core test-store test-media verify fix bench setup room clean-demo
+.PHONY: help demo build test test-core test-store verify deny fix bench setup
 
 STORE ?= embedded
 
@@ -34,7 +34,11 @@ verify: ## Check format, lints, layout and docs; changes nothing, compiles no C+
 	cargo clippy --all-targets -- -D warnings
 	cargo test -q -p roost-tests --test tidy
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps -q
-	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "cargo-deny is not installed: licences and advisories are not checked"; fi
+	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; else echo "cargo-deny is not installed: make deny installs it, and checks licences and advisories"; fi
+
+deny: ## Check licences, bans, sources and advisories with cargo-deny; installs it (minutes)
+	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+	cargo deny check
 
 fix: ## Format, apply lints' suggestions, accept golden files
 	cargo fmt --all
