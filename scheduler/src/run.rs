@@ -30,8 +30,8 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// Requests under way have this long to end when the process stops.
 const STOP_WITHIN_S: u64 = 5;
 /// One thread is enough for operators, two are for agents.
-const ADMIN_WORKERS: usize = 1;
-const CLUSTER_WORKERS: usize = 2;
+pub(crate) const ADMIN_WORKERS: usize = 1;
+pub(crate) const CLUSTER_WORKERS: usize = 2;
 
 /// Serves until it is told to stop.
 pub(crate) fn serve(flags: &Flags) -> Result<(), Failure> {

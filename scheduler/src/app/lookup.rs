@@ -60,26 +60,49 @@ impl Scheduler {
             most_participants: self.rules.most_participants(&asked.key.namespace),
             seed: SEED,
         };
+        match self.decide(&request, &Evidence::default()) {
+            Step::Existing(home) => Ok(Found { outcome: Outcome::Existing, home }),
+            // Boxed, so that the many lookups that end above carry nothing of it.
+            step => Box::pin(self.go_on(step, &request)).await,
+        }
+    }
+
+    /// Takes steps until there is an answer.
+    async fn go_on(&self, mut step: Step, request: &Request<'_>) -> Result<Found, Problem> {
         let mut evidence = Evidence::default();
         let deadline = self.clock.now().plus(LOOKUP_WAIT_MS);
-        let mut tries = 0;
-        while tries < MOST_TRIES {
-            let step = self.decide(&request, &evidence);
-            let may_come = match step {
+        for _ in 0..MOST_TRIES {
+            step = self.wait(step, request, &evidence, deadline).await?;
+            match self.take(step, request.key, &mut evidence).await? {
+                Next::Answer(found) => return Ok(found),
+                Next::Again => step = self.decide(request, &evidence),
+            }
+        }
+        tracing::warn!("a lookup lost against others each time");
+        Err(store_unavailable())
+    }
+
+    /// Lets time pass, up to the deadline, while what is missing may come by itself.
+    async fn wait(
+        &self,
+        mut step: Step,
+        request: &Request<'_>,
+        evidence: &Evidence,
+        deadline: Millis,
+    ) -> Result<Step, Problem> {
+        loop {
+            let late = match step {
                 Step::Wait { .. } => Problem::new(Code::Starting, "nodes are still saying which rooms they hold"),
                 Step::Unreached => store_unavailable(),
-                step => {
-                    tries += 1;
-                    match self.take(step, &asked.key, &mut evidence).await? {
-                        Next::Answer(found) => return Ok(found),
-                        Next::Again => continue,
-                    }
-                }
+                step => return Ok(step),
             };
-            self.wait(deadline, may_come).await?;
+            let Ok(_waiting) = self.waiting.try_acquire() else { return Err(late) };
+            if self.clock.now() >= deadline {
+                return Err(late);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+            step = self.decide(request, evidence);
         }
-        tracing::warn!(tries, "a lookup lost against others each time");
-        Err(store_unavailable())
     }
 
     fn decide(&self, request: &Request<'_>, evidence: &Evidence) -> Step {
@@ -110,7 +133,7 @@ impl Scheduler {
             }
             Step::NoNode(refused) => Err(no_node(refused)),
             Step::RoomFull => Err(Problem::new(Code::RoomFull, "the namespace allows no more participants in a room")),
-            // The caller waits.
+            // The caller has waited for these to pass.
             Step::Wait { .. } | Step::Unreached => Ok(Next::Again),
         }
     }
@@ -222,17 +245,6 @@ impl Scheduler {
         let now = self.clock.now();
         if self.view_mut().see_run(key.bucket(), run, now) {
             tracing::warn!(bucket = key.bucket(), "the store is in a new run: grace begins");
-        }
-    }
-
-    /// Lets a moment pass, in which what is missing may come. `late`: it did not, or too many wait already.
-    async fn wait(&self, deadline: Millis, late: Problem) -> Result<(), Problem> {
-        match self.waiting.try_acquire() {
-            Ok(_waiting) if self.clock.now() < deadline => {
-                tokio::time::sleep(LOOK_AGAIN).await;
-                Ok(())
-            }
-            _ => Err(late),
         }
     }
 

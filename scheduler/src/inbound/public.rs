@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use actix_cors::Cors;
+use actix_web::guard::{GuardContext, fn_guard};
 use actix_web::http::Method;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use actix_web::{FromRequest as _, HttpRequest, HttpResponse, web};
@@ -23,6 +24,7 @@ const CORS_MAX_AGE_S: usize = 600;
 
 /// Mounts the public listener's paths.
 pub(crate) fn configure(config: &mut web::ServiceConfig, scheduler: &web::Data<Scheduler>) {
+    config.service(hot_path());
     super::basics(config, scheduler);
     signaling::routes(config);
     let document = PublicApi::openapi().to_json().unwrap_or_default();
@@ -38,6 +40,24 @@ pub(crate) fn configure(config: &mut web::ServiceConfig, scheduler: &web::Data<S
                 .default_service(other_methods("GET")),
         )
         .service(openapi("/openapi.json", document));
+}
+
+/// Lookups, found without a pattern: matching their path costs more than answering them. Everything else, such as a
+/// lookup's path with another method, goes on to the resources after it.
+fn hot_path() -> actix_web::Scope {
+    let is_lookup =
+        |context: &GuardContext<'_>| context.head().method == Method::POST && names_a_lookup(context.head().uri.path());
+    web::scope("/v1/namespaces").guard(fn_guard(is_lookup)).default_service(web::to(lookup))
+}
+
+/// Whether the path is `/v1/namespaces/{namespace}/rooms/{room}/lookup`, as it was sent.
+fn names_a_lookup(path: &str) -> bool {
+    let named = || {
+        let (namespace, rest) = path.strip_prefix("/v1/namespaces/")?.strip_suffix("/lookup")?.split_once('/')?;
+        let room = rest.strip_prefix("rooms/")?;
+        Some(!namespace.is_empty() && !room.is_empty() && !room.contains('/'))
+    };
+    named().unwrap_or(false)
 }
 
 /// Serves an API's description.
@@ -171,4 +191,27 @@ fn at_most(field: &str, count: usize, most: usize) -> Result<(), Problem> {
 )]
 async fn room(request: HttpRequest, scheduler: web::Data<Scheduler>) -> Result<HttpResponse, ApiError> {
     Ok(HttpResponse::Ok().json(scheduler.read_room(&room_in_path(&request)?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lookup_is_known_by_its_path() {
+        for (path, is_lookup) in [
+            ("/v1/namespaces/default/rooms/a/lookup", true),
+            ("/v1/namespaces/default/rooms/a%2Fb/lookup", true),
+            ("/v1/namespaces/default/rooms/rooms/lookup", true),
+            ("/v1/namespaces/default/rooms/lookup", false),
+            ("/v1/namespaces/default/rooms//lookup", false),
+            ("/v1/namespaces//rooms/a/lookup", false),
+            ("/v1/namespaces/default/rooms/a/b/lookup", false),
+            ("/v1/namespaces/a/default/rooms/b/lookup", false),
+            ("/v1/namespaces/default/rooms/a", false),
+            ("/v1/namespaces/lookup", false),
+        ] {
+            assert_eq!(names_a_lookup(path), is_lookup, "{path}");
+        }
+    }
 }
