@@ -9,12 +9,13 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use roost_tests::browsers::{Browsers, Page, aiortc, stock};
+use roost_tests::browsers::{Browsers, Page, aiortc, stock, stock_comes_back};
 use roost_tests::cluster::{Cluster, Media, NodePlan, Plan};
 use roost_tests::{Trouble, wait};
 
-/// How long a room may be away when its media worker is killed.
-const BACK_WITHIN_MS: u64 = 3_000;
+/// How long a room may be away when its media worker is killed. An idle machine shows 1 to 2.5 s (printed with
+/// --nocapture); here four browsers encode video on what may be two cores.
+const BACK_WITHIN_MS: u64 = 8_000;
 
 #[test]
 fn two_browsers_meet_by_lookup_by_a_schedulers_socket_and_at_the_wrong_node() {
@@ -74,6 +75,19 @@ fn a_stock_client_stays_away_after_a_redirect_and_comes_back_after_4503() {
         let home = cluster.lookup(0, "default", "standup", json!({})).await?.node.id;
         let other = cluster.nodes.iter().find(|node| node.id != home.as_str()).ok_or("one node only")?;
         println!("wrong node: {}", stock(Some(&format!("ws://{}/", other.signaling)), "standup").await?);
+        cluster.stop().await
+    });
+}
+
+#[test]
+fn a_stock_client_comes_back_to_the_same_node_when_its_media_worker_is_killed() {
+    run(async {
+        let nodes = vec![NodePlan::new("fra-1", "eu/central")];
+        let cluster = Cluster::start(Plan { nodes, ..plan() }).await?;
+        let node = cluster.node("fra-1")?;
+        let agent = node.process.pid().ok_or("no agent")?;
+        let socket = format!("ws://{}/", node.signaling);
+        println!("{}", stock_comes_back(&socket, "standup", || kill_worker(agent, 0)).await?);
         cluster.stop().await
     });
 }

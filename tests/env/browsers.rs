@@ -117,6 +117,35 @@ pub async fn stock(socket: Option<&str>, room: &str) -> Result<Value, Trouble> {
     one_line(command).await
 }
 
+/// Runs the unmodified protoo-client at the right node: once it is in, `cut` does what makes the node close it with 4503,
+/// and it must come back.
+pub async fn stock_comes_back(
+    socket: &str,
+    room: &str,
+    cut: impl FnOnce() -> Result<(), Trouble>,
+) -> Result<Value, Trouble> {
+    let mut child = Command::new(binaries::system("node", "nodejs")?)
+        .arg(binaries::tree().join("tests/browser/stock.mjs"))
+        .args(["--ws", socket, "--room", room, "--back"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+    let mut line = async || -> Result<Value, Trouble> {
+        let line = timeout(ANSWERS_WITHIN, lines.next_line()).await.map_err(|_| "the client does not answer")??;
+        Ok(serde_json::from_str(&line.ok_or("the client ended")?)?)
+    };
+    let open = line().await?;
+    if open["event"] != "open" {
+        return Err(open.to_string().into());
+    }
+    cut()?;
+    let result = line().await?;
+    passed(&result)?;
+    Ok(result)
+}
+
 async fn one_line(mut command: Command) -> Result<Value, Trouble> {
     command.stdin(Stdio::null()).kill_on_drop(true);
     let output = timeout(ANSWERS_WITHIN, command.output()).await.map_err(|_| "the client does not end")??;
