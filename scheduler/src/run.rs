@@ -11,7 +11,9 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use roost_server::{config, listen, request_id, telemetry, tls};
+use roost_store::Store;
 use roost_store::operation::SchedulerEntry;
+use rustls::ServerConfig;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -44,13 +46,19 @@ pub(crate) fn serve(flags: &Flags) -> Result<(), Failure> {
         keys: settings.keys()?,
         shared,
     };
+    tls::install_provider();
+    // All that may be wrong with the configuration is found before anything is listened on.
+    let store = store::open(&settings)?;
+    let tls = match (&settings.tls_cert, &settings.tls_key) {
+        (Some(cert), Some(key)) => Some(tls::server_config(cert, key)?),
+        _ => None,
+    };
     if flags.print_config {
         return Ok(config::print("scheduler", &settings, &rules.shared)?);
     }
     // The HTTP server has a line for each of its threads; they say nothing that our own lines don't.
     telemetry::init(settings.log_format, &format!("actix_server=warn,{}", settings.log_level))?;
-    tls::install_provider();
-    actix_web::rt::System::new().block_on(run(&settings, rules))
+    actix_web::rt::System::new().block_on(run(&settings, rules, store, tls))
 }
 
 /// Says on standard error why the process ends.
@@ -65,7 +73,12 @@ pub(crate) fn complain(failure: &Failure) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-async fn run(settings: &Settings, rules: Rules) -> Result<(), Failure> {
+async fn run(
+    settings: &Settings,
+    rules: Rules,
+    store: Arc<dyn Store>,
+    tls: Option<Arc<ServerConfig>>,
+) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let [public, admin, cluster] =
         settings.listeners().map(|(key, address)| Ok::<_, Failure>(listen::bind(key, address)?));
@@ -76,10 +89,9 @@ async fn run(settings: &Settings, rules: Rules) -> Result<(), Failure> {
     let cluster_url = settings.cluster_url.clone().unwrap_or_else(|| format!("http://{cluster_at}"));
     let entry = SchedulerEntry { id: new_id(), cluster_url, version: env!("CARGO_PKG_VERSION").to_owned() };
     let (stop, stopping) = watch::channel(false);
-    let store = store::open(settings)?;
     let scheduler = Arc::new(Scheduler::new(entry, rules, store, stopping));
     let servers = [
-        public_server(public, settings, &scheduler)?,
+        public_server(public, tls, &scheduler)?,
         admin_server(admin, &scheduler)?,
         cluster_server(cluster, &scheduler)?,
     ];
@@ -149,7 +161,11 @@ fn spawn(task: impl Future<Output = ()> + 'static) {
     drop(actix_web::rt::spawn(task));
 }
 
-fn public_server(listener: TcpListener, settings: &Settings, scheduler: &Arc<Scheduler>) -> Result<Server, Failure> {
+fn public_server(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    scheduler: &Arc<Scheduler>,
+) -> Result<Server, Failure> {
     let data = web::Data::from(scheduler.clone());
     let server = HttpServer::new(move || {
         App::new()
@@ -161,12 +177,9 @@ fn public_server(listener: TcpListener, settings: &Settings, scheduler: &Arc<Sch
     .client_request_timeout(HEAD_WITHIN)
     .shutdown_timeout(STOP_WITHIN_S)
     .disable_signals();
-    Ok(match (&settings.tls_cert, &settings.tls_key) {
-        (Some(cert), Some(key)) => {
-            let config = tls::server_config(cert, key)?;
-            server.listen_rustls_0_23(listener, (*config).clone())?.run()
-        }
-        _ => server.listen(listener)?.run(),
+    Ok(match tls {
+        Some(config) => server.listen_rustls_0_23(listener, (*config).clone())?.run(),
+        None => server.listen(listener)?.run(),
     })
 }
 

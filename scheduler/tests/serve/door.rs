@@ -20,6 +20,7 @@ async fn it_says_its_version_and_refuses_a_wrong_configuration() {
         ("", vec!["--dev", "--log-level", "a=b=c"], "log_level"),
         ("", vec!["--dev", "--trusted-proxy", "10.0.0.0/40"], "trusted_proxy"),
         ("", vec!["--dev", "--store", "mysql://x"], "store"),
+        ("", vec!["--dev", "--tls-cert", "/none", "--tls-key", "/none"], "tls_cert"),
         ("[scheduler]\nlistem = 1", vec!["--dev"], "listem"),
         ("[other]", vec!["--dev"], "other"),
         ("[agent]\nanything = 1", vec!["--dev", "--cors-origin", "nonsense"], "cors_origin"),

@@ -47,7 +47,11 @@ async fn a_granted_room_follows_its_node_into_its_next_incarnation_with_a_new_ep
     let first = scheduler.lookup_from("eu", "x").await;
     fra.leave().await;
     let fra = Agent::start(&scheduler.cluster, "fra-1", "eu/central").await;
-    scheduler.knows(2).await;
+    wait::until("the new incarnation is known", || async {
+        let node = scheduler.admin("/v1/nodes/fra-1").await;
+        (node["incarnation"] == json!(fra.incarnation)).then_some(())
+    })
+    .await;
     let second = scheduler.lookup_from("eu", "x").await;
     assert_eq!((&second["node"]["id"], &second["outcome"]), (&json!("fra-1"), &json!("placed")));
     let epoch = second["epoch"].as_u64().unwrap();
