@@ -92,6 +92,14 @@ impl Node {
         answer
     }
 
+    /// The store has told the run of a bucket in passing: what follows from a new one is begun at once.
+    pub(crate) fn note_run(&self, bucket: u8, run: Run) {
+        self.with(|state, _| state.note_run(bucket, run));
+        // The lease is in one bucket; another one's new run is no reason for it to be taken anew.
+        self.assert_wanted.notify_one();
+        self.report_wanted.notify_one();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // The cores change one thing at a time; what a panic left is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -102,6 +110,11 @@ impl State {
     /// The run that a bucket is believed to be in; none before the store was reached.
     pub(crate) fn run(&self, bucket: u8) -> Option<Run> {
         self.runs.get(usize::from(bucket)).cloned()
+    }
+
+    /// The runs of all buckets; none before the store was reached.
+    pub(crate) fn runs(&self) -> &[Run] {
+        &self.runs
     }
 
     /// The run of the node's own bucket, where its lease is.

@@ -32,10 +32,14 @@ pub(super) fn start(
 ) -> watch::Receiver<OpeningEnd> {
     let (tell, told) = watch::channel(None);
     let (node, store, metrics, room) = (node.clone(), store.clone(), metrics.clone(), room.clone());
+    let own = told.clone();
     tokio::spawn(async move {
         let answer = ask(&node, &store, &room, offer).await;
         let end = node.with(|state, now| {
-            state.openings.remove(&room);
+            // After a lapse the room may be being opened again by now, which others wait for.
+            if state.openings.get(&room).is_some_and(|current| current.same_channel(&own)) {
+                state.openings.remove(&room);
+            }
             match answer {
                 Ok(()) if state.holdings.opened(&room, offer, now) => Ok(()),
                 // The lease lapsed meanwhile: what was opened is given up.
@@ -60,8 +64,7 @@ async fn ask(node: &Node, store: &Arc<dyn NodeStore>, room: &RoomKey, offer: Off
         Ok(Ok(Opened::Yes)) => Ok(()),
         Ok(Ok(Opened::No { .. })) => Err(OpenFailure::Refused),
         Ok(Ok(Opened::NewRun { run })) => {
-            node.with(|state, _| state.note_run(room.bucket(), run));
-            node.report_wanted.notify_one();
+            node.note_run(room.bucket(), run);
             Err(OpenFailure::NotDone)
         }
         Ok(Err(error)) => {

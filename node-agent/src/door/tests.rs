@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use roost_agent_core::hold::Offer;
 use roost_proto::command::Command;
@@ -50,6 +51,28 @@ async fn an_admission_holds_until_the_lease_is_over_and_counts_until_it_is_dropp
     assert!(!admission.still_holds());
     drop(admission);
     assert_eq!(hall.node.with(|state, _| state.guests), 0);
+}
+
+#[tokio::test]
+async fn an_opening_that_outlived_its_lease_does_not_disturb_the_next_one() {
+    let mut hall = Hall::new().await;
+    hall.store.answers.forget_permits(usize::MAX);
+    let old = hall.grant("standup").await;
+    let (gate, knock) = (hall.gate.clone(), hall.knock("standup", Some(old)));
+    let first = tokio::spawn(async move { gate.knock(knock).await });
+    until("it is being opened", || hall.is_opening()).await;
+    hall.begin_anew();
+    let new = hall.grant("standup").await;
+    let (gate, knock) = (hall.gate.clone(), hall.knock("standup", Some(new.clone())));
+    let second = tokio::spawn(async move { gate.knock(knock).await });
+    until("it is being opened again", || hall.is_opening()).await;
+    hall.store.answers.add_permits(1);
+    until("the first opening is over", || hall.metrics().contains(r#"result="refused""#)).await;
+    let third = hall.gate.knock(hall.knock("standup", Some(new)));
+    let (third, ()) = tokio::join!(third, async { hall.store.answers.add_permits(1) });
+    for answer in [Ok(third), first.await, second.await] {
+        admitted(answer.expect("no panic"));
+    }
 }
 
 #[tokio::test]
@@ -147,7 +170,7 @@ async fn a_fenced_node_admits_nobody() {
 #[tokio::test]
 async fn a_full_node_says_which_limit_it_has_reached() {
     let mut hall = Hall::new().await;
-    hall.gate.limits = Limits { participants: 2, rooms: 1 };
+    hall.gate().limits = Limits { participants: 2, rooms: 1 };
     let ticket = hall.grant("standup").await;
     let first = admitted(hall.gate.knock(hall.knock("standup", Some(ticket.clone()))).await);
     let other = hall.grant("other").await;
@@ -202,7 +225,7 @@ async fn a_claim_that_is_listed_here_but_ended_is_given_up_and_looked_up_anew() 
 
 /// A gate with what is around it.
 struct Hall {
-    gate: Gate,
+    gate: Arc<Gate>,
     node: Arc<Node>,
     store: Arc<Away>,
     directory: Arc<Saying>,
@@ -212,7 +235,11 @@ struct Hall {
 
 impl Hall {
     async fn new() -> Self {
-        let store = Arc::new(Away { inner: EmbeddedStore::new(), is_away: AtomicBool::new(false) });
+        let store = Arc::new(Away {
+            inner: EmbeddedStore::new(),
+            is_away: AtomicBool::new(false),
+            answers: Semaphore::new(1_000),
+        });
         let node = Arc::new(Node::new(id("fra-1"), 60_000));
         let runs = store.inner.runs().await.expect("in memory");
         let register = Register {
@@ -230,7 +257,7 @@ impl Hall {
         });
         let directory = Arc::new(Saying(Mutex::new(Err(Problem::new(Code::NoNode, "")))));
         let keys = ClusterKeys::dev();
-        let gate = Gate {
+        let gate = Arc::new(Gate {
             node: node.clone(),
             store: store.clone(),
             directory: directory.clone(),
@@ -239,13 +266,31 @@ impl Hall {
             limits: Limits { participants: 100, rooms: 0 },
             shared: Arc::new(Shared::default()),
             metrics: Arc::new(AgentMetrics::new()),
-        };
+        });
         Self { gate, node, store, directory, keys, incarnation }
     }
 
+    /// As after a lapse: another incarnation, for which nothing is open.
+    fn begin_anew(&mut self) {
+        let before = self.incarnation;
+        self.incarnation = Incarnation(before.0 + 1);
+        self.node.with(|state, now| {
+            assert!(state.lapsed(before));
+            assert!(state.lease.registered(self.incarnation, 0, now, now));
+        });
+    }
+
+    fn is_opening(&self) -> bool {
+        self.node.with(|state, _| state.holdings.get(&room("standup")).is_some())
+    }
+
     fn guarded(mut self) -> Self {
-        self.gate.require_ticket = true;
+        self.gate().require_ticket = true;
         self
+    }
+
+    fn gate(&mut self) -> &mut Gate {
+        Arc::get_mut(&mut self.gate).expect("nobody knocks yet")
     }
 
     fn knock(&self, room: &str, ticket: Option<String>) -> Knock {
@@ -263,7 +308,8 @@ impl Hall {
     async fn offer(&self, name: &str) -> Offer {
         let (room, incarnation) = (room(name), self.incarnation);
         let run = self.node.with(|state, _| state.run(room.bucket())).expect("known");
-        let grant = Grant { room, run, seen: None, node: id("fra-1"), incarnation, ttl_ms: 30_000 };
+        let seen = self.store.inner.read(&room).await.expect("in memory");
+        let grant = Grant { room, run, seen, node: id("fra-1"), incarnation, ttl_ms: 30_000 };
         match self.store.inner.grant(grant).await.expect("in memory") {
             Granted::Yes { epoch, .. } => Offer { incarnation, epoch },
             other => panic!("{other:?}"),
@@ -297,6 +343,15 @@ impl Hall {
     fn metrics(&self) -> String {
         String::from_utf8(self.gate.metrics.exposition.text().expect("metrics")).expect("text")
     }
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 fn id(text: &str) -> NodeId {
@@ -352,11 +407,19 @@ impl Directory for Saying {
     }
 }
 
-/// A store that can go away.
+/// A store that can go away, and answer late whether a room is opened.
 #[derive(Debug)]
 struct Away {
     inner: EmbeddedStore,
     is_away: AtomicBool,
+    answers: Semaphore,
+}
+
+impl Away {
+    fn check(&self) -> Result<(), StoreError> {
+        let is_away = self.is_away.load(Ordering::Relaxed);
+        if is_away { Err(StoreError::Unavailable { reason: "away".to_owned() }) } else { Ok(()) }
+    }
 }
 
 macro_rules! unless_away {
@@ -364,11 +427,15 @@ macro_rules! unless_away {
         #[async_trait]
         impl NodeStore for Away {
             $(async fn $name(&self, argument: $argument) -> Result<$answer, StoreError> {
-                if self.is_away.load(Ordering::Relaxed) {
-                    return Err(StoreError::Unavailable { reason: "away".to_owned() });
-                }
+                self.check()?;
                 self.inner.$name(argument).await
             })*
+
+            async fn open(&self, holding: Holding) -> Result<Opened, StoreError> {
+                self.check()?;
+                self.answers.acquire().await.expect("never closed").forget();
+                self.inner.open(holding).await
+            }
 
             async fn runs(&self) -> Result<Vec<Run>, StoreError> {
                 self.inner.runs().await
@@ -388,7 +455,6 @@ macro_rules! unless_away {
 unless_away! {
     register(Register) -> Registered;
     renew(Renew) -> Renewed;
-    open(Holding) -> Opened;
     assert(Assert) -> Asserted;
     release(Holding) -> Released;
     raise(Raise) -> Raised;

@@ -10,6 +10,7 @@ use roost_agent_core::hold::{Held, Hold, Offer};
 use roost_proto::error::Code;
 use roost_proto::hash::BUCKETS;
 use roost_proto::id::{Epoch, Incarnation};
+use roost_proto::room::Run;
 use roost_store::NodeStore;
 use roost_store::operation::{Assert, Asserted, Raise};
 
@@ -32,8 +33,8 @@ pub(crate) struct Assertion {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) inside: Arc<dyn Inside>,
     pub(crate) metrics: Arc<AgentMetrics>,
-    /// The incarnation for which the highest epochs were posted.
-    pub(crate) raised: Option<Incarnation>,
+    /// The incarnation for which the highest epochs were posted, and the runs in which they were.
+    pub(crate) raised: Option<(Incarnation, Vec<Run>)>,
 }
 
 impl Assertion {
@@ -53,11 +54,12 @@ impl Assertion {
     async fn assert_all(&mut self) -> bool {
         let (wanted, incarnation) = self.node.with(|state, _| (state.holdings.wanted(), state.lease.incarnation()));
         let Some(incarnation) = incarnation else { return true };
-        if self.raised != Some(incarnation) {
+        let runs = self.node.with(|state, _| state.runs().to_vec());
+        if self.raised.as_ref() != Some(&(incarnation, runs.clone())) {
             if !self.raise_all().await {
                 return false;
             }
-            self.raised = Some(incarnation);
+            self.raised = Some((incarnation, runs));
         }
         let this = &*self;
         stream::iter(wanted).for_each_concurrent(AT_ONCE, |held| this.assert(held, incarnation)).await;
@@ -105,8 +107,7 @@ impl Assertion {
                 }
             }
             Ok(Ok(Asserted::NewRun { run })) => {
-                self.node.with(|state, _| state.note_run(held.room.bucket(), run));
-                self.node.report_wanted.notify_one();
+                self.node.note_run(held.room.bucket(), run);
             }
             Ok(Err(error)) => {
                 tracing::debug!(room = %held.room, error = %chain(&error), "the store did not take an assertion");

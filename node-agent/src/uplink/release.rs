@@ -47,8 +47,7 @@ pub(crate) async fn release(node: &Arc<Node>, store: &Arc<dyn NodeStore>, held: 
             tracing::debug!(room = %held.room, epoch = %held.epoch, "released");
         }
         Ok(Ok(Released::NewRun { run })) => {
-            node.with(|state, _| state.note_run(held.room.bucket(), run));
-            node.report_wanted.notify_one();
+            node.note_run(held.room.bucket(), run);
         }
         Ok(Err(error)) => {
             tracing::debug!(room = %held.room, error = %chain(&error), "the store did not take a release");

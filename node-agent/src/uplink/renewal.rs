@@ -9,6 +9,7 @@ use roost_agent_core::cadence::Cadence;
 use roost_agent_core::lease::{Standing, renew_timeout_ms};
 use roost_proto::id::Incarnation;
 use roost_proto::report::Report;
+use roost_proto::room::Run;
 use roost_proto::time::Millis;
 use roost_server::Readiness;
 use roost_store::operation::{Register, Registered, Renew, Renewed};
@@ -158,11 +159,9 @@ impl Renewal {
             (register, now)
         });
         let register = register.ok_or(Trouble::Changed)?;
+        let run = register.run.clone();
         match self.within(self.store.register(register)).await? {
-            Registered::Yes { incarnation, store_ms } => {
-                self.registered(incarnation, store_ms, sent);
-                Ok(())
-            }
+            Registered::Yes { incarnation, store_ms } => self.registered(&run, incarnation, store_ms, sent),
             Registered::Taken { until_store_ms } => Err(Trouble::Taken(until_store_ms)),
             Registered::NewRun { run } => {
                 self.node.with(|state, _| state.note_own_run(run));
@@ -171,14 +170,18 @@ impl Renewal {
         }
     }
 
-    fn registered(&self, incarnation: Incarnation, store_ms: u64, sent: Millis) {
+    fn registered(&self, run: &Run, incarnation: Incarnation, store_ms: u64, sent: Millis) -> Result<(), Trouble> {
         let (is_new, wanted) = self.node.with(|state, now| {
+            if state.own_run().as_ref() != Some(run) {
+                // A newer run was heard of meanwhile: what was given in the old one is void (rule 2).
+                return Err(Trouble::Changed);
+            }
             let is_new = state.lease.registered(incarnation, store_ms, sent, now);
             if is_new {
                 state.cadence = Cadence::new(now);
             }
-            (is_new, state.holdings.wanted().len())
-        });
+            Ok((is_new, state.holdings.wanted().len()))
+        })?;
         if is_new {
             tracing::info!(node = %self.node.id, %incarnation, wanted, "the node has its lease");
             self.metrics.incarnations.inc();
@@ -186,6 +189,7 @@ impl Renewal {
             self.check();
             self.node.assert_wanted.notify_one();
         }
+        Ok(())
     }
 
     async fn report(&mut self, incarnation: Incarnation) -> Result<(), Trouble> {

@@ -16,7 +16,7 @@ use roost_proto::error::{Code, Problem};
 use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation, NodeId, Region, RoomKey};
 use roost_proto::report::{Capacity, Description, MediaKind, Report, RoomReport, Worker};
-use roost_proto::room::ClaimState;
+use roost_proto::room::{ClaimState, Run};
 use roost_server::Readiness;
 use roost_store::operation::{Grant, Granted, Register, Registered, Renew};
 use roost_store::{EmbeddedStore, NodeStore, Store};
@@ -58,6 +58,19 @@ async fn in_a_new_run_of_the_store_the_lease_is_taken_anew_and_rooms_keep_their_
     assert_eq!(after.epoch, before.epoch);
     let claim = agent.store.read(&room("standup")).await.expect("in memory").expect("asserted");
     assert_eq!((claim.epoch, claim.state, claim.incarnation), (before.epoch, ClaimState::Open, after.incarnation));
+}
+
+#[tokio::test]
+async fn rooms_of_a_bucket_with_a_new_run_are_asserted_also_while_the_lease_goes_on() {
+    let agent = Agent::new();
+    let _tasks = agent.start();
+    let before = agent.open("standup").await;
+    let bucket = room("standup").bucket();
+    assert_ne!(bucket, agent.node.id.bucket());
+    agent.node.note_run(bucket, Run("another".into()));
+    assert!(matches!(agent.hold("standup"), Some((HoldState::Wanted { .. }, _))));
+    until("it is open again", || agent.hold("standup").filter(|(state, _)| *state == HoldState::Open)).await;
+    assert_eq!(agent.hold("standup"), Some((HoldState::Open, before.incarnation)));
 }
 
 #[tokio::test]
@@ -276,6 +289,10 @@ impl Agent {
             })
         })
         .await
+    }
+
+    fn hold(&self, name: &str) -> Option<(HoldState, Incarnation)> {
+        self.node.with(|state, _| state.holdings.get(&room(name)).map(|hold| (hold.state, hold.incarnation)))
     }
 
     async fn until_closed(&self) -> (RoomKey, Epoch, Goodbye) {
