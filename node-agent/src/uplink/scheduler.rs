@@ -13,6 +13,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -62,6 +63,8 @@ struct Connection {
     next_id: AtomicU64,
     outgoing: mpsc::Sender<Message>,
     shared: Arc<Shared>,
+    /// Reading and writing. They end with the connection: one to a silent host would be read for ever.
+    _tasks: JoinSet<()>,
 }
 
 /// What the connection's two tasks share with the calls.
@@ -139,9 +142,10 @@ impl Connection {
         let (sink, stream) = socket.split();
         let (outgoing, queue) = mpsc::channel(CALLS_WAITING);
         let shared = Arc::new(Shared::default());
-        tokio::spawn(write(sink, queue, shared.clone()));
-        tokio::spawn(read(stream, shared.clone()));
-        Self { next_id: AtomicU64::new(1), outgoing, shared }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(write(sink, queue, shared.clone()));
+        tasks.spawn(read(stream, shared.clone()));
+        Self { next_id: AtomicU64::new(1), outgoing, shared, _tasks: tasks }
     }
 
     async fn call(&self, op: NodeOperation, answer_within: Duration) -> Result<NodeAnswer, StoreError> {
@@ -182,6 +186,15 @@ impl Shared {
         let mut waiting = self.lock();
         if !waiting.is_over {
             waiting.calls.insert(id, tell);
+        }
+        !waiting.is_over
+    }
+
+    /// False if the connection is over, and there will be no commands.
+    fn subscribe(&self, commands: mpsc::Sender<Command>) -> bool {
+        let mut waiting = self.lock();
+        if !waiting.is_over {
+            waiting.commands = Some(commands);
         }
         !waiting.is_over
     }
@@ -307,12 +320,11 @@ impl NodeStore for SchedulerStore {
 
     /// The scheduler pushes them on the connection on which the incarnation was registered.
     async fn commands(&self, _: &NodeId, _: Incarnation) -> Result<mpsc::Receiver<Command>, StoreError> {
-        let Some(connection) = self.current() else {
-            return Err(StoreError::Unavailable { reason: "not connected to the scheduler".to_owned() });
-        };
         let (sender, receiver) = mpsc::channel(COMMANDS_WAITING);
-        connection.shared.lock().commands = Some(sender);
-        Ok(receiver)
+        match self.current() {
+            Some(connection) if connection.shared.subscribe(sender) => Ok(receiver),
+            _ => Err(StoreError::Unavailable { reason: "not connected to the scheduler".to_owned() }),
+        }
     }
 
     async fn schedulers(&self) -> Result<Vec<SchedulerEntry>, StoreError> {
@@ -375,6 +387,8 @@ mod tests {
             answer(&mut silent, NodeAnswer::Runs(Vec::new())).await;
             let mut again = accept(&listener).await;
             answer(&mut again, NodeAnswer::Runs(Vec::new())).await;
+            let closed = async { while let Some(Ok(_)) = silent.next().await {} };
+            timeout(Duration::from_secs(5), closed).await.expect("the silent one is closed");
         });
         store.runs().await.expect("connected");
         assert!(matches!(store.schedulers().await, Err(StoreError::Unknown { .. })));
