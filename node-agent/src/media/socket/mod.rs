@@ -95,6 +95,8 @@ struct Slot {
     version: Option<String>,
     /// Was up before.
     seen: bool,
+    /// Did not say in time what it carries: it takes no new rooms until it does.
+    silent: bool,
     load: MediaLoad,
     cpu_permille: u32,
     described: Option<Instant>,
@@ -103,6 +105,7 @@ struct Slot {
 impl Slot {
     fn worker(&self, index: usize) -> Worker {
         let state = match (&self.link, self.seen) {
+            (Some(_), _) if self.silent => WorkerState::Down,
             (Some(_), _) => WorkerState::Up,
             (None, false) => WorkerState::Starting,
             (None, true) => WorkerState::Down,
@@ -131,6 +134,7 @@ impl Slot {
         }
         self.load = load;
         self.described = Some(now);
+        self.silent = false;
     }
 }
 
@@ -171,14 +175,18 @@ impl Slots {
         taken.unwrap_or_else(|| Err(format!("worker {}: expected a smaller number", hello.worker)))
     }
 
-    fn detach(&self, worker: u16) {
-        let gone = self.with(worker, |slot| {
-            (slot.load, slot.cpu_permille, slot.described) = (MediaLoad::default(), 0, None);
-            slot.link.take()
+    /// Frees the worker's place, and tells that it is down.
+    async fn detach(&self, worker: u16, link: &Link) {
+        link.close();
+        // Nobody listens when the agent ends.
+        let down = self.notices.reserve().await.ok();
+        // At once: the next process must not be up before this one is down.
+        self.with(worker, |slot| {
+            *slot = Slot { restarts: slot.restarts, version: slot.version.take(), seen: true, ..Slot::default() };
+            if let Some(down) = down {
+                down.send((worker, Notice::Down));
+            }
         });
-        if let Some(link) = gone.flatten() {
-            link.close();
-        }
     }
 
     fn close(&self) {
@@ -244,9 +252,7 @@ async fn serve(stream: UnixStream, slots: &Arc<Slots>) -> Result<(), String> {
         ended = link.read(&mut reader, worker, &slots.notices).await;
     }
     describing.abort();
-    slots.detach(worker);
-    // Nobody listens when the agent ends.
-    let _ = slots.notices.send((worker, Notice::Down)).await;
+    slots.detach(worker, &link).await;
     tracing::warn!(worker, "media worker is down");
     ended
 }
@@ -281,7 +287,12 @@ async fn describe(slots: Arc<Slots>, link: Arc<Link>, worker: u16) {
                 slots.with(worker, |slot| slot.describe(load, Instant::now()));
             }
             Ok(_) => tracing::warn!(worker, "media worker answered describe with something else"),
-            Err(error) => tracing::debug!(worker, %error, "media worker cannot say what it carries"),
+            Err(error) => {
+                let was_silent = slots.with(worker, |slot| std::mem::replace(&mut slot.silent, true));
+                if was_silent == Some(false) {
+                    tracing::warn!(worker, %error, "media worker does not answer: it takes no new rooms until it does");
+                }
+            }
         }
     }
 }

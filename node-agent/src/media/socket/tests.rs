@@ -54,6 +54,29 @@ async fn whoever_waits_when_the_worker_ends_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn a_worker_that_does_not_say_what_it_carries_takes_no_rooms_until_it_does() {
+    let (media, path) = listen(1);
+    let mut server = connect(&path, &hello(0)).await;
+    let is = async |state| {
+        while media.workers()[0].state != state {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let limit = Duration::from_secs(20);
+    tokio::time::timeout(limit, is(WorkerState::Up)).await.expect("up");
+    tokio::time::timeout(limit, is(WorkerState::Down)).await.expect("it is silent");
+    let described = FromMedia::Reply { id: 2, result: Ok(MediaReply::Described(MediaLoad::default())) };
+    let text = serde_json::to_string(&described).expect("plain fields");
+    let mut line = String::new();
+    while !line.contains("\"id\":2") {
+        line.clear();
+        server.0.read_line(&mut line).await.expect("open");
+    }
+    server.line(&text).await;
+    tokio::time::timeout(limit, is(WorkerState::Up)).await.expect("it answers again");
+}
+
+#[tokio::test]
 async fn a_media_server_that_breaks_the_protocol_loses_its_connection_only() {
     let (media, path) = listen(2);
     let mut events = media.events();
