@@ -60,23 +60,28 @@ async fn run(config: Config) -> Result<(), AgentError> {
     tracing::info!(why, "stopping");
     parts.readiness.set_ready(false);
     let leaving = parts.leaving();
+    let stop = async {
+        tokio::select! {
+            // The lease is kept until the rooms are handed over.
+            ended = &mut renewal => return Err(fatal(ended)),
+            () = hand_over(&leaving, parts.config.settings.leave_s) => {}
+        }
+        renewal.abort();
+        // It is only waited for so that nothing renews a lease that is being ended.
+        let _ = renewal.await;
+        tasks.shutdown().await;
+        leaving.end().await;
+        stop_serving(serving, handles).await;
+        tracing::info!("stopped");
+        Ok(())
+    };
     tokio::select! {
-        // The lease is kept until the rooms are handed over.
-        ended = &mut renewal => return Err(fatal(ended)),
-        () = hand_over(&leaving, parts.config.settings.leave_s) => {}
+        stopped = stop => stopped,
         why = signals.next() => {
             tracing::warn!(why, "told to stop again: ending at once");
-            return Ok(());
+            Ok(())
         }
     }
-    renewal.abort();
-    // It is only waited for so that nothing renews a lease that is being ended.
-    let _ = renewal.await;
-    tasks.shutdown().await;
-    leaving.end().await;
-    stop_serving(serving, handles).await;
-    tracing::info!("stopped");
-    Ok(())
 }
 
 fn start_serving(
