@@ -21,7 +21,6 @@ use crate::control::Control;
 use crate::door::alone::Alone;
 use crate::door::gate::{Gate, Limits};
 use crate::door::lookup::{Directory, Schedulers};
-
 use crate::error::AgentError;
 use crate::inside::{Inside, Served};
 use crate::leaving::Leaving;
@@ -81,6 +80,8 @@ impl Parts {
             empty_room_ms: config.settings.empty_room_s * 1_000,
             codecs: config.shared.media.codecs.clone(),
             ice_servers: config.shared.media.ice_servers.clone(),
+            node: config.node.clone(),
+            region: config.region.clone(),
             limits: Patience::default(),
         };
         let rooms = Rooms::new(media, Arc::new(gate), settings, ended);

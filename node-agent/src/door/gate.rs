@@ -182,7 +182,8 @@ impl Gate {
     fn admit(&self, state: &mut State, room: &RoomKey, opened_as: Epoch) -> Admission {
         state.holdings.entered(room);
         state.guests += 1;
-        Admission::new(opened_as, Box::new(Guest { node: self.node.clone(), room: room.clone(), opened_as }))
+        let claim = state.holdings.get(room).map_or(opened_as, |hold| hold.epoch);
+        Admission::new(opened_as, claim, Box::new(Guest { node: self.node.clone(), room: room.clone(), opened_as }))
     }
 
     fn check_room_for_one(&self, state: &State, room: &RoomKey) -> Result<(), Problem> {

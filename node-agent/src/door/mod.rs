@@ -52,6 +52,8 @@ pub(crate) struct Admission {
     /// The generation in which the room was opened on this node. It stays the same as long as the room lives here, also
     /// when its claim had to be taken again under a newer epoch: equal epochs are the same room in the media server.
     pub(crate) epoch: Epoch,
+    /// The epoch that the claim had when the participant came in, as a lookup tells it.
+    pub(crate) claim: Epoch,
     stay: Box<dyn Stay>,
 }
 
@@ -62,9 +64,9 @@ pub(crate) trait Stay: Debug + Send + Sync {
 }
 
 impl Admission {
-    /// An admission to the room's generation `epoch`.
-    pub(crate) fn new(epoch: Epoch, stay: Box<dyn Stay>) -> Self {
-        Self { epoch, stay }
+    /// An admission to the room's generation `epoch`, while its claim has the epoch `claim`.
+    pub(crate) fn new(epoch: Epoch, claim: Epoch, stay: Box<dyn Stay>) -> Self {
+        Self { epoch, claim, stay }
     }
 
     /// Whether the node may still admit to the room: asked again after the transport was made (rule 5). If not, close

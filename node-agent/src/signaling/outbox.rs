@@ -59,6 +59,12 @@ impl Ending {
         ending
     }
 
+    /// The node lost its right to the room while the participant came in (rule 5).
+    pub(super) fn not_held() -> Self {
+        let detail = "the node lost its right to the room while the participant came in";
+        Self::problem(&Problem::new(Code::StoreUnavailable, detail))
+    }
+
     /// Ends for good.
     pub(super) fn closed(reason: CloseReason) -> Self {
         Self { last: None, pause: Duration::ZERO, code: socket::FINAL, reason: reason.as_str() }

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use roost_proto::error::{Code, Problem};
 use roost_proto::id::PeerId;
 use roost_proto::media::{MediaReply, MediaRequest, Object};
 use roost_proto::signaling::{Frame, Refusal};
@@ -144,14 +143,10 @@ impl Participant {
         // Rule 5: the node may have lost the room while the transport was being made.
         if !self.admission.still_holds() {
             self.room.close_media(vec![Object::Transport(id)]);
-            let detail = "the node lost its right to the room while the participant came in";
-            self.outbox.end(Ending::problem(&Problem::new(Code::StoreUnavailable, detail)));
+            self.outbox.end(Ending::not_held());
             return Err(unavailable());
         }
-        self.room.listen(&id);
-        self.keep(Object::Transport(id.clone()), || {
-            self.room.change(|state| Ok(((), state.transport_made(self.id, &id, consuming)?)))
-        })?;
+        self.room.book((Object::Transport, &id), |state| state.transport_made(self.id, &id, consuming))?;
         let mut data = answer::made("transportId", &id);
         data["iceParameters"] = ice_parameters;
         data["iceCandidates"] = ice_candidates;
@@ -169,10 +164,9 @@ impl Participant {
         self.room.read(|state| state.may_produce(self.id, &transport))?;
         let request = MediaRequest::Produce { transport: transport.clone(), kind, rtp_parameters, paused };
         let MediaReply::Produced { id, .. } = self.room.ask(request).await? else { return Err(misunderstood()) };
-        self.room.listen(&id);
         let consumers = std::collections::BTreeMap::new();
         let producer = Producer { owner: self.id, transport, kind, app_data, paused, consumers };
-        self.keep(Object::Producer(id.clone()), || self.room.change(|state| Ok(((), state.produced(&id, producer)?))))?;
+        self.room.book((Object::Producer, &id), |state| state.produced(&id, producer))?;
         Ok(answer::made("producerId", &id))
     }
 
@@ -188,9 +182,7 @@ impl Participant {
         let MediaReply::DataProduced { id } = self.room.ask(request).await? else { return Err(misunderstood()) };
         let consumers = std::collections::BTreeMap::new();
         let producer = DataProducer { owner: self.id, transport, label, app_data, consumers };
-        self.keep(Object::DataProducer(id.clone()), || {
-            self.room.change(|state| Ok(((), state.data_produced(&id, producer)?)))
-        })?;
+        self.room.book((Object::DataProducer, &id), |state| state.data_produced(&id, producer))?;
         Ok(answer::made("dataProducerId", &id))
     }
 
@@ -207,11 +199,6 @@ impl Participant {
             let _ = change(!paused);
         }
         done
-    }
-
-    /// Books what the media server made; what cannot be booked is closed again.
-    fn keep(&self, made: Object, book: impl FnOnce() -> Result<(), Refusal>) -> Result<(), Refusal> {
-        book().inspect_err(|_| self.room.close_media(vec![made]))
     }
 
     fn owns(&self, what: &Object) -> Result<(), Refusal> {

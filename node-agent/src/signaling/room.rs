@@ -83,14 +83,19 @@ impl Room {
         Self { key, epoch, shared, inside, opening, counts: Counts::default() }
     }
 
-    /// A participant connects; one of the same name is closed first.
-    pub(super) fn enter(&self, connection: ConnectionId, peer: PeerId, outbox: Arc<Outbox>) {
+    /// A participant connects; one of the same name is closed first. False if that one came later than this one: it is
+    /// this one then that is closed.
+    pub(super) fn enter(&self, connection: ConnectionId, peer: PeerId, outbox: Arc<Outbox>) -> bool {
         let mut inside = self.lock();
+        if inside.state.is_outdated(connection, &peer) {
+            return false;
+        }
         let effects = inside.state.enter(connection, peer.clone());
         self.carry_out(&mut inside, effects);
         inside.connections.insert(connection, (peer, outbox));
         inside.empty_since = None;
         self.count(&inside);
+        true
     }
 
     /// A participant is gone.
@@ -150,9 +155,26 @@ impl Room {
         Some(outbox.ask(method, data))
     }
 
-    /// Hears of what happens to this object from here on.
-    pub(super) fn listen(self: &Arc<Self>, id: &str) {
-        self.know(&self.lock(), id);
+    /// Books what the media server made, and hears of what happens to it from here on. What cannot be booked is closed.
+    pub(super) fn book(
+        self: &Arc<Self>,
+        (made, id): (fn(String) -> Object, &str),
+        book: impl FnOnce(&mut State) -> Result<Vec<Effect>, Refusal>,
+    ) -> Result<(), Refusal> {
+        let mut inside = self.lock();
+        match book(&mut inside.state) {
+            Ok(effects) => {
+                self.know(&inside, id);
+                self.carry_out(&mut inside, effects);
+                self.count(&inside);
+                Ok(())
+            }
+            Err(refusal) => {
+                drop(inside);
+                self.close_media(vec![made(id.to_owned())]);
+                Err(refusal)
+            }
+        }
     }
 
     fn know(self: &Arc<Self>, inside: &Inside, id: &str) {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use roost_proto::error::{Code, Problem};
-use roost_proto::id::{Epoch, PeerId, RoomKey};
+use roost_proto::error::{CloseReason, Code, Problem};
+use roost_proto::id::{Epoch, NodeId, PeerId, Region, RoomKey};
 use roost_proto::media::{MediaEvent, MediaReply, MediaRequest};
 use roost_proto::report::{RoomReport, Worker, WorkerState};
 use serde_json::Value;
@@ -15,9 +15,10 @@ use tokio::time::Instant;
 
 use super::farewell::Farewell;
 use super::index::Index;
-use super::outbox::Outbox;
+use super::outbox::{Ending, Outbox};
 use super::participant::Participant;
 use super::room::{Room, Router, Shared};
+use super::state::ConnectionId;
 use crate::door::{Admission, Door};
 use crate::media::{MediaServer, Notice};
 
@@ -42,6 +43,9 @@ pub(crate) struct RoomSettings {
     pub(crate) codecs: Value,
     /// What clients get as `iceServers`; none: nothing.
     pub(crate) ice_servers: Vec<Value>,
+    /// What participants are told of where they are.
+    pub(crate) node: NodeId,
+    pub(crate) region: Region,
     pub(crate) limits: Limits,
 }
 
@@ -157,27 +161,35 @@ impl Rooms {
         }
     }
 
+    /// Numbers a connection; later ones have greater numbers.
+    pub(super) fn number(&self) -> ConnectionId {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Lets an admitted participant into its room. Whoever was admitted must enter, also when its socket is gone by
     /// then: only a room that was entered is told to be over.
     pub(super) fn enter(
         self: &Arc<Self>,
         key: &RoomKey,
         peer: &PeerId,
+        id: ConnectionId,
         admission: Admission,
         outbox: Arc<Outbox>,
-    ) -> Result<Participant, Problem> {
+    ) -> Result<Participant, Ending> {
         let epoch = admission.epoch;
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (room, stale) = {
             let mut rooms = self.lock();
             if rooms.open.get(key).is_some_and(|room| room.epoch > epoch) {
-                return Err(Problem::new(Code::NodeLeaving, "the room has been opened anew meanwhile"));
+                let anew = Problem::new(Code::NodeLeaving, "the room has been opened anew meanwhile");
+                return Err(Ending::problem(&anew));
             }
             let stale = rooms.take(key, |room| room.epoch < epoch);
             let new = || Arc::new(Room::new(key.clone(), epoch, self.shared.clone()));
             let room = rooms.open.entry(key.clone()).or_insert_with(new).clone();
             // With the rooms still locked, so that the room cannot end as an empty one.
-            room.enter(id, peer.clone(), outbox.clone());
+            if !room.enter(id, peer.clone(), outbox.clone()) {
+                return Err(Ending::closed(CloseReason::Replaced));
+            }
             (room, stale)
         };
         if let Some(stale) = stale {
@@ -220,7 +232,14 @@ impl Rooms {
                 let router = Router { worker, rtp_capabilities: Arc::new(rtp_capabilities) };
                 // A worker that went down meanwhile has taken the router with it, and is not told again.
                 let valid = || self.downs.load(Ordering::SeqCst) == downs;
-                if room.set_router(router.clone(), valid) { Ok(router) } else { Err(unopened("a worker ended")) }
+                if room.set_router(router.clone(), valid) {
+                    return Ok(router);
+                }
+                if room.router().is_none() {
+                    // It may have been another worker.
+                    self.close_at(worker, &room.key).await;
+                }
+                Err(unopened("a worker ended"))
             }
             Ok(_) => Err(unopened("the media server answered something else")),
             Err(error) => Err(unopened(&error.message)),
@@ -298,9 +317,13 @@ impl Rooms {
         let _one = room.opening.lock().await;
         let Some(router) = room.take_router() else { return };
         self.shared.index.remove_room(router.worker, room);
-        let request = MediaRequest::CloseRoom { room: room.key.clone() };
-        if let Err(error) = self.shared.media.request(router.worker, request).await {
-            tracing::debug!(room = %room.key, %error, "room that the media server could not close");
+        self.close_at(router.worker, &room.key).await;
+    }
+
+    async fn close_at(&self, worker: u16, key: &RoomKey) {
+        let request = MediaRequest::CloseRoom { room: key.clone() };
+        if let Err(error) = self.shared.media.request(worker, request).await {
+            tracing::debug!(room = %key, %error, "room that the media server could not close");
         }
     }
 

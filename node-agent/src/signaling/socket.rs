@@ -15,7 +15,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, 
 use super::farewell;
 use super::outbox::{Ending, Outbox, Text};
 use super::participant::{Message, Participant};
-use super::rooms::{Limits, Rooms};
+use super::rooms::{Limits, RoomSettings, Rooms};
+use super::state::ConnectionId;
 use super::subscriber::subscribe;
 use crate::door::{Answer, Knock};
 
@@ -53,11 +54,12 @@ pub(super) struct Socket {
 pub(super) async fn serve(mut socket: Socket, rooms: Arc<Rooms>, knock: Knock) {
     let _open = rooms.open_socket();
     let (outbox, frames) = Outbox::new();
+    let id = rooms.number();
     let request_id = knock.request_id.clone();
     let admitted: JoinHandle<_> = rooms.spawn(request_id::within(
         request_id,
         // On its own, so that it runs to its end when the socket is closed meanwhile: a claim may have been opened.
-        admit(rooms.clone(), knock, outbox.clone()),
+        admit(rooms.clone(), knock, id, outbox.clone()),
     ));
     let ending = match timeout(Duration::from_millis(KNOCK_MS), admitted).await {
         Ok(Ok(Ok(participant))) => {
@@ -74,7 +76,12 @@ pub(super) async fn serve(mut socket: Socket, rooms: Arc<Rooms>, knock: Knock) {
 }
 
 /// Knocks, enters the room, and has its media opened.
-async fn admit(rooms: Arc<Rooms>, knock: Knock, outbox: Arc<Outbox>) -> Result<Arc<Participant>, Ending> {
+async fn admit(
+    rooms: Arc<Rooms>,
+    knock: Knock,
+    id: ConnectionId,
+    outbox: Arc<Outbox>,
+) -> Result<Arc<Participant>, Ending> {
     let (key, peer) = (knock.room.clone(), knock.peer.clone());
     let admission = match rooms.door.knock(knock).await {
         Answer::Admitted(admission) => admission,
@@ -82,13 +89,13 @@ async fn admit(rooms: Arc<Rooms>, knock: Knock, outbox: Arc<Outbox>) -> Result<A
             tracing::info!(room = %key, %peer, node = %redirect.node, "redirected");
             return Err(farewell::redirect(&redirect));
         }
-        Answer::Refused(problem) => {
-            tracing::info!(room = %key, %peer, code = %problem.code, detail = problem.detail, "refused");
-            return Err(Ending::problem(&problem));
-        }
+        // The door has logged it.
+        Answer::Refused(problem) => return Err(Ending::problem(&problem)),
     };
-    let participant = rooms.enter(&key, &peer, admission, outbox).map_err(|problem| Ending::problem(&problem))?;
+    let participant = rooms.enter(&key, &peer, id, admission, outbox)?;
     match rooms.open(&participant.room).await {
+        // Whoever gave the room away before it was entered has not sent this participant away.
+        Ok(_) if !participant.admission.still_holds() => Err(Ending::not_held()),
         Ok(router) => {
             tracing::info!(room = %key, %peer, worker = router.worker, "admitted");
             Ok(Arc::new(participant))
@@ -118,7 +125,12 @@ impl Connection {
     fn new(participant: Arc<Participant>, frames: mpsc::Receiver<Text>, limits: Limits) -> Self {
         let (messages, waiting) = mpsc::channel(MESSAGES_WAITING);
         let outbox = participant.outbox.clone();
-        let version = json!({ "version": participant.rooms.media_version() });
+        let RoomSettings { node, region, .. } = &participant.rooms.settings;
+        // Who came straight here has not been told by a lookup where that is.
+        let version = json!({
+            "version": participant.rooms.media_version(),
+            "node": node, "region": region, "epoch": participant.admission.claim,
+        });
         for method in ["mediasoup-version", "mediasoupVersion"] {
             outbox.tell(Frame::notification(method, version.clone()).to_text().into());
         }

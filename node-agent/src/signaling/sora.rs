@@ -65,7 +65,7 @@ async fn answer(rooms: Arc<Rooms>, knock: Knock) -> Ending {
         Answer::Refused(problem) => refused(&problem),
         Answer::Admitted(admission) => {
             // The door may have opened the room's claim: it is told to be over when nobody else comes.
-            drop(rooms.enter(&key, &peer, admission, Outbox::new().0));
+            drop(rooms.enter(&key, &peer, rooms.number(), admission, Outbox::new().0));
             refused(&Problem::new(Code::NotImplemented, "this node serves the protoo dialect only"))
         }
     }

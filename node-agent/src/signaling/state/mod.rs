@@ -100,6 +100,12 @@ struct DataConsumer {
 }
 
 impl State {
+    /// Whether the peer is here with a later connection already. Connections are numbered in the order in which they came,
+    /// but one may be at the door for longer than the next.
+    pub(super) fn is_outdated(&self, connection: ConnectionId, id: &PeerId) -> bool {
+        self.names.get(id).is_some_and(|&there| there > connection)
+    }
+
     /// A participant connects. One that has the same peer id is gone first.
     pub(super) fn enter(&mut self, connection: ConnectionId, id: PeerId) -> Vec<Effect> {
         let mut effects = Vec::new();

@@ -43,7 +43,8 @@ async fn peers_of_both_generations_meet_and_receive_each_other_in_the_right_orde
         assert!(ann.told("consumerScore").await["score"].is_object());
         assert!(bob.told("producerScore").await["score"].is_array());
         for method in ["mediasoup-version", "mediasoupVersion"] {
-            assert_eq!(ann.told(method).await, json!({"version": "synthetic"}));
+            let place = json!({"version": "synthetic", "node": "fra-1", "region": "eu/central", "epoch": 12});
+            assert_eq!(ann.told(method).await, place);
         }
     }
 }

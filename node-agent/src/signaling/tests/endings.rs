@@ -29,6 +29,26 @@ async fn the_same_peer_again_replaces_itself_and_is_gone_first() {
 }
 
 #[actix_web::test]
+async fn who_waits_at_the_door_for_longer_does_not_replace_its_own_later_connection() {
+    let node = node().await;
+    let mut first = node.client("slow", "ann").await;
+    until("it has knocked", || !node.door.knocked.lock().expect("no panic").is_empty()).await;
+    let mut second = node.client("slow", "ann").await;
+    second.join(First, "Ann").await;
+    node.door.lets_in.notify_one();
+    assert_eq!(first.closed().await, (4000, "replaced".to_owned()));
+    second.settle().await;
+    assert_eq!(node.rooms.participants(), 1);
+}
+
+#[actix_web::test]
+async fn who_enters_a_room_that_was_given_away_meanwhile_is_told_to_come_again() {
+    let node = node().await;
+    node.door.holds.store(false, Ordering::Relaxed);
+    assert_eq!(node.client("room", "ann").await.closed().await, (4503, "store_unavailable".to_owned()));
+}
+
+#[actix_web::test]
 async fn when_a_worker_goes_down_its_participants_come_back_and_the_others_do_not_notice() {
     let mut node = node_with(Limits::default(), 60_000).await;
     let (mut ann, mut bob) = (node.client("one", "ann").await, node.client("two", "bob").await);

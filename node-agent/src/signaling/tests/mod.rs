@@ -13,7 +13,7 @@ use std::time::Duration;
 use actix_web::{App, HttpServer, web};
 use async_trait::async_trait;
 use roost_proto::error::{Code, Problem};
-use roost_proto::id::{Epoch, NodeId, RoomKey};
+use roost_proto::id::{Epoch, NodeId, Region, RoomKey};
 use roost_proto::redirect::{Redirect, location};
 use roost_server::{AllowedOrigins, ClientAddress};
 use serde_json::json;
@@ -49,6 +49,8 @@ async fn node_with(limits: Limits, empty_room_ms: u64) -> Node {
         empty_room_ms,
         codecs: roost_server::MediaSettings::default().codecs,
         ice_servers: vec![json!({"urls": "stun:stun.example"})],
+        node: NodeId::new("fra-1").expect("valid"),
+        region: Region::new("eu/central").expect("valid"),
         limits,
     };
     let rooms = Rooms::new(media.clone(), door.clone(), settings, over);
@@ -71,19 +73,24 @@ impl Node {
     }
 }
 
-/// Admits everybody, but to rooms of three names.
+/// Admits everybody, but to rooms of three names; to a fourth one late, if it is the first who knocks.
 #[derive(Debug, Default)]
 struct TestDoor {
     epoch: AtomicU64,
     holds: Arc<AtomicBool>,
     knocked: Mutex<Vec<Knock>>,
+    lets_in: Notify,
 }
 
 #[async_trait]
 impl Door for TestDoor {
     async fn knock(&self, knock: Knock) -> Answer {
         let room = knock.room.room.as_str().to_owned();
-        self.knocked.lock().expect("no panic").push(knock.clone());
+        let is_first = {
+            let mut knocked = self.knocked.lock().expect("no panic");
+            knocked.push(knock.clone());
+            knocked.len() == 1
+        };
         match room.as_str() {
             "elsewhere" => Answer::Redirect(Redirect {
                 location: location("ws://other.example/signaling", &knock.room, Some(&knock.peer), "t.t.t", 1),
@@ -93,10 +100,14 @@ impl Door for TestDoor {
             }),
             "forbidden" => Answer::Refused(Problem::new(Code::TicketRequired, "no ticket")),
             "later" => Answer::Refused(Problem::new(Code::NoNode, "none")),
-            _ => Answer::Admitted(Admission::new(
-                Epoch(self.epoch.load(Ordering::Relaxed)),
-                Box::new(TestStay(self.holds.clone())),
-            )),
+            _ => {
+                let epoch = self.epoch.load(Ordering::Relaxed);
+                if room == "slow" && is_first {
+                    self.lets_in.notified().await;
+                }
+                let stay = Box::new(TestStay(self.holds.clone()));
+                Answer::Admitted(Admission::new(Epoch(epoch), Epoch(epoch + 5), stay))
+            }
         }
     }
 }
