@@ -16,7 +16,7 @@ demo: ## Show a cluster with real media on loopback: one scheduler, three nodes 
 test: ## Run every test; installs what is missing (asks before sudo)
 	@.ci/setup media browser room redis prometheus aiortc
 	$(MAKE) build
-	cargo test
+	RUST_TEST_THREADS=8 cargo test
 	cargo test -p roost-mediasoup
 	cargo clippy -p roost-mediasoup --all-targets -- -D warnings
 	npm --prefix dashboards/room test
