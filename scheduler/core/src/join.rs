@@ -74,7 +74,7 @@ pub fn decide(view: &View, request: &Request<'_>, evidence: &Evidence, now: Mill
 /// or that the client avoids.
 fn granted(view: &View, request: &Request<'_>, room: &Room, now: Millis) -> Step {
     let Some(node) = view.node(&room.node) else {
-        return if view.was_silent(&room.node, room.incarnation, now) {
+        return if view.has_heard_all(now) {
             assign(view, request, room.claim(), now)
         } else {
             Step::Wait { at_most_ms: view.grace.length_ms() }
@@ -101,10 +101,7 @@ fn open(view: &View, request: &Request<'_>, room: &Room, evidence: &Evidence, no
     let state = node.map(|node| view.state(node, now));
     let is_doubtful =
         node.is_none_or(|node| node.report.incarnation > room.incarnation) || state == Some(NodeState::Lost);
-    if is_doubtful
-        && view.was_silent(&room.node, room.incarnation, now)
-        && view.grace.left_ms(room.node.bucket(), now) == 0
-    {
+    if is_doubtful && view.was_silent(room, now) && view.grace.left_ms(room.node.bucket(), now) == 0 {
         match &evidence.lease {
             Some((node, incarnation, is_over)) if *node == room.node && *incarnation == room.incarnation => {
                 if *is_over {
@@ -260,6 +257,7 @@ mod tests {
         let mut view = sample::view(vec![sample::report("a", "eu"), sample::report("b", "eu")]);
         view.apply(sample::claimed("x", sample::claim("a", 7, ClaimState::Open), 0), READY);
         let lost = READY.plus(4_000);
+        sample::pass(&mut view, READY, lost);
         let evidence = Evidence { record_read: false, lease: Some((sample::node("a"), Incarnation(2), true)) };
         assert!(matches!(with(&view, &evidence, lost), Step::Prove { .. }));
     }
@@ -309,11 +307,12 @@ mod tests {
 
     #[test]
     fn a_room_of_a_node_that_has_not_reported_yet_waits_for_it() {
-        for state in [ClaimState::Granted, ClaimState::Open] {
+        for (state, waits_ms) in [(ClaimState::Granted, 5_000), (ClaimState::Open, 9_000)] {
             let mut view = sample::view(vec![]);
             view.apply(sample::claimed("x", sample::claim("a", 7, state), GRANT_TTL_MS), Millis(4_000));
-            assert!(matches!(step(&view, Millis(4_999)), Step::Wait { .. }));
-            let later = step(&view, READY);
+            sample::pass(&mut view, Millis(4_000), Millis(waits_ms));
+            assert!(matches!(step(&view, Millis(waits_ms - 1)), Step::Wait { .. }), "{state:?}");
+            let later = step(&view, Millis(waits_ms));
             assert!(matches!(later, Step::NoNode(_) | Step::Prove { .. }), "{later:?}");
         }
     }
@@ -345,11 +344,13 @@ mod tests {
             consumers: 0,
         }];
         let view = sample::view(vec![report]);
-        assert!(matches!(step(&view, READY), Step::Existing(home) if home.epoch == Epoch(9)));
+        assert_eq!(step(&view, READY), Step::Read, "the report may be older than the room's end");
+        let read = Evidence { record_read: true, lease: None };
+        assert!(matches!(with(&view, &read, READY), Step::Existing(home) if home.epoch == Epoch(9)));
         let key = sample::room("x");
         for (most_participants, is_full) in [(0, false), (3, false), (2, true)] {
             let request = Request { key: &key, region: None, avoid: &[], alternatives: 0, most_participants, seed: 0 };
-            let full = decide(&view, &request, &Evidence::default(), READY) == Step::RoomFull;
+            let full = decide(&view, &request, &read, READY) == Step::RoomFull;
             assert_eq!(full, is_full, "{most_participants}");
         }
     }
@@ -368,7 +369,9 @@ mod tests {
         )
     }
 
+    /// The node renews its lease; before that, time passes since [`READY`].
     fn renewed(view: &mut View, id: &str, now: Millis) {
+        sample::pass(view, READY, now);
         view.apply(sample::reported(sample::numbered(id, 1, now.0)), now);
     }
 }

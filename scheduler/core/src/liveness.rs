@@ -1,10 +1,10 @@
 //! Whether a node can be counted on, judged on our own clock only.
 
 use roost_proto::admin::NodeState;
-use roost_proto::id::Incarnation;
 use roost_proto::time::Millis;
 
 use crate::node::Node;
+use crate::room::Room;
 use crate::time::{MAX_LEASE_MS, SUSPECT_AFTER_MS};
 
 /// How long, and until when, the scheduler hears from the store.
@@ -28,6 +28,12 @@ impl Hearing {
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.until.is_none()
+    }
+
+    /// Whether the scheduler hears now, and has for `length_ms`.
+    #[must_use]
+    pub fn has_lasted(&self, length_ms: u64, now: Millis) -> bool {
+        self.is_on() && now.since(self.since) >= length_ms
     }
 
     /// Ends at `now`, if it has not already.
@@ -55,19 +61,19 @@ impl Hearing {
         }
     }
 
-    /// Rule 12 (b): `incarnation` was silent for a full lease, all of it while we listened; or it said itself that it is
-    /// over. `lease_ms` is for nodes of which nothing is known.
+    /// Rule 12 (b): the room's incarnation was silent for a full lease, all of it while we listened; or it said itself
+    /// that it is over. Of one that has not reported, its claim is the last sign. `lease_ms` is for nodes of which
+    /// nothing is known.
     #[must_use]
-    pub fn was_silent(&self, node: Option<&Node>, incarnation: Incarnation, lease_ms: u64, now: Millis) -> bool {
+    pub fn was_silent(&self, node: Option<&Node>, room: &Room, lease_ms: u64, now: Millis) -> bool {
         if self.until.is_some() {
             return false;
         }
-        let Some(node) = node else { return now.since(self.since) >= lease_ms };
-        if node.has_left() && incarnation <= node.report.incarnation {
+        if node.is_some_and(|node| node.has_left() && room.incarnation <= node.report.incarnation) {
             return true;
         }
-        let heard = node.heard_of(incarnation).unwrap_or(self.since);
-        now.since(heard.max(self.since)) >= self::lease_ms(node)
+        let heard = node.and_then(|node| node.heard_of(room.incarnation)).unwrap_or(room.told);
+        now.since(heard.max(self.since)) >= node.map_or(lease_ms, self::lease_ms)
     }
 }
 
@@ -80,8 +86,11 @@ pub fn lease_ms(node: &Node) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::room::Rooms;
     use crate::sample;
     use crate::time::DEFAULT_LEASE_MS;
+    use roost_proto::id::Incarnation;
+    use roost_proto::room::{Claim, ClaimState};
 
     fn hearing() -> Hearing {
         let mut hearing = Hearing::none(Millis(0));
@@ -109,7 +118,7 @@ mod tests {
         let mut hearing = hearing();
         hearing.end(Millis(1_000));
         assert_eq!(hearing.state(&node, Millis(600_000)), NodeState::Alive);
-        assert!(!hearing.was_silent(Some(&node), Incarnation(1), DEFAULT_LEASE_MS, Millis(600_000)));
+        assert!(!hearing.was_silent(Some(&node), &home(1, 0), DEFAULT_LEASE_MS, Millis(600_000)));
     }
 
     #[test]
@@ -118,19 +127,18 @@ mod tests {
         let mut hearing = hearing();
         hearing.end(Millis(3_000));
         assert_eq!(hearing.begin(Millis(9_000)), 6_000);
-        assert!(!hearing.was_silent(Some(&node), Incarnation(1), DEFAULT_LEASE_MS, Millis(12_999)));
-        assert!(hearing.was_silent(Some(&node), Incarnation(1), DEFAULT_LEASE_MS, Millis(13_000)));
-        assert!(!hearing.was_silent(None, Incarnation(1), 5_000, Millis(13_999)));
-        assert!(hearing.was_silent(None, Incarnation(1), 5_000, Millis(14_000)));
+        assert!(!hearing.was_silent(Some(&node), &home(1, 0), DEFAULT_LEASE_MS, Millis(12_999)));
+        assert!(hearing.was_silent(Some(&node), &home(1, 0), DEFAULT_LEASE_MS, Millis(13_000)));
+        assert!(!hearing.was_silent(None, &home(1, 0), 5_000, Millis(13_999)));
+        assert!(hearing.was_silent(None, &home(1, 0), 5_000, Millis(14_000)));
     }
 
     #[test]
     fn an_incarnation_that_was_followed_by_another_is_judged_by_its_own_silence() {
         let mut node = Node::new(sample::numbered("a", 1, 9), Millis(1_000));
         node.fold(sample::numbered("a", 2, 1), Millis(3_000));
-        let silent = |incarnation, now| {
-            hearing().was_silent(Some(&node), Incarnation(incarnation), DEFAULT_LEASE_MS, Millis(now))
-        };
+        let silent =
+            |incarnation, now| hearing().was_silent(Some(&node), &home(incarnation, 0), DEFAULT_LEASE_MS, Millis(now));
         assert!(!silent(1, 4_999) && silent(1, 5_000), "the lease of the first ran from its own last report");
         assert!(!silent(2, 5_000), "the second is alive");
     }
@@ -140,6 +148,23 @@ mod tests {
         let mut node = Node::new(sample::report("a", "eu"), Millis(0));
         node.leave(Incarnation(1));
         assert_eq!(hearing().state(&node, Millis(1)), NodeState::Lost);
-        assert!(hearing().was_silent(Some(&node), Incarnation(1), DEFAULT_LEASE_MS, Millis(1)));
+        assert!(hearing().was_silent(Some(&node), &home(1, 0), DEFAULT_LEASE_MS, Millis(1)));
+    }
+
+    #[test]
+    fn an_incarnation_that_has_not_reported_is_silent_only_a_lease_after_its_claim() {
+        let lost = Node::new(sample::report("a", "eu"), Millis(0));
+        for node in [None, Some(&lost)] {
+            let silent = |now| hearing().was_silent(node, &home(2, 60_000), DEFAULT_LEASE_MS, Millis(now));
+            assert!(!silent(63_999) && silent(64_000), "{}", node.is_some());
+        }
+    }
+
+    /// A room that is open at `a`, of which was told at `told`.
+    fn home(incarnation: u64, told: u64) -> Room {
+        let claim = Claim { incarnation: Incarnation(incarnation), ..sample::claim("a", 7, ClaimState::Open) };
+        let mut rooms = Rooms::default();
+        rooms.fold_claim(sample::room("x"), claim, 0, Millis(told));
+        rooms.get(&sample::room("x"), Millis(told)).unwrap().clone()
     }
 }

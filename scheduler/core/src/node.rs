@@ -1,5 +1,7 @@
 //! One node as the scheduler knows it, folded from its reports.
 
+use std::cmp::Ordering;
+
 use roost_proto::admin::Load;
 use roost_proto::id::Incarnation;
 use roost_proto::report::Report;
@@ -93,10 +95,15 @@ impl Node {
         self.seen
     }
 
-    /// When `incarnation`, or one before it, was last heard of; none if that was never the case.
+    /// When `incarnation`, or a later one before the current, was last heard of by its reports; none if that was never the
+    /// case.
     #[must_use]
     pub fn heard_of(&self, incarnation: Incarnation) -> Option<Millis> {
-        if incarnation >= self.report.incarnation { Some(self.seen) } else { self.earlier_seen }
+        match incarnation.cmp(&self.report.incarnation) {
+            Ordering::Less => self.earlier_seen,
+            Ordering::Equal => Some(self.seen),
+            Ordering::Greater => None,
+        }
     }
 
     /// Moves everything that was seen by the time in which nothing could be seen.
@@ -143,6 +150,7 @@ mod tests {
         assert_eq!(node.fold(sample::numbered("a", 2, 1), Millis(50)), Folded::Incomplete);
         assert_eq!(node.heard_of(Incarnation(1)), Some(Millis(10)));
         assert_eq!(node.heard_of(Incarnation(2)), Some(Millis(50)));
+        assert_eq!(node.heard_of(Incarnation(3)), None);
     }
 
     #[test]

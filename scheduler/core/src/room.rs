@@ -1,10 +1,10 @@
 //! All rooms that the scheduler knows of, each in few bytes, and which news of a room is newer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use roost_proto::admin::RoomFilter;
-use roost_proto::id::{Epoch, Incarnation, NamespaceId, NodeId, RoomKey};
+use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
 use roost_proto::report::RoomReport;
 use roost_proto::room::{Claim, ClaimState, RoomView, Run};
 use roost_proto::time::Millis;
@@ -22,6 +22,8 @@ pub struct Room {
     pub state: ClaimState,
     /// When a grant expires, on our clock.
     pub until: Millis,
+    /// When this claim, or the report of it, was first heard of, on our clock.
+    pub told: Millis,
     pub worker: Option<u16>,
     /// Which watch told of it last.
     watch: u32,
@@ -48,8 +50,6 @@ impl Room {
 #[derive(Debug, Clone, Default)]
 pub struct Rooms {
     rooms: BTreeMap<RoomKey, Room>,
-    /// One copy of each namespace's name, for all its rooms.
-    namespaces: BTreeSet<NamespaceId>,
     /// Grows with each watch: what only an earlier one told may have ended unheard.
     watch: u32,
     /// How far the sweep has come.
@@ -75,10 +75,12 @@ impl Rooms {
         self.rooms.get(key).filter(|room| !room.is_expired(now))
     }
 
-    /// Whether the watch that runs has told of the room, or its node has since.
+    /// Whether the room's claim is known from the store, and the watch that runs has told of it, or its node has since.
+    ///
+    /// Reports and claims come on two ways: a report may come after the store's word that the room has ended.
     #[must_use]
     pub fn is_confirmed(&self, room: &Room) -> bool {
-        room.watch == self.watch
+        room.run.is_some() && room.watch == self.watch
     }
 
     /// A new watch begins: everything that it does not tell again may be gone.
@@ -87,14 +89,17 @@ impl Rooms {
     }
 
     /// Takes a claim that the store told of. A higher epoch wins; in the same one open wins, and a grant told again
-    /// with its `ttl_ms` starts its time anew. With 0 it is not known how old the grant is: it counts as one that is to
-    /// be prolonged, which finds out.
+    /// with its `ttl_ms` starts its time anew. With 0 it is not known how old the grant is: it counts as one that the
+    /// next lookup prolongs, which finds out.
     pub fn fold_claim(&mut self, key: RoomKey, claim: Claim, ttl_ms: u64, now: Millis) {
         let watch = self.watch;
         let mut until = now.plus(if ttl_ms == 0 { GRANT_TTL_MS - PROLONG_AFTER_MS } else { ttl_ms });
         if let Some(room) = self.rooms.get_mut(&key) {
             if (claim.epoch, claim.state) < (room.epoch, room.state) {
                 return;
+            }
+            if (claim.epoch, claim.state, claim.incarnation) != (room.epoch, room.state, room.incarnation) {
+                room.told = now;
             }
             if claim.epoch > room.epoch {
                 (room.worker, room.participants) = (None, 0);
@@ -106,21 +111,21 @@ impl Rooms {
             return;
         }
         let Claim { run, epoch, state, node, incarnation } = claim;
-        let room =
-            Room { run: Some(run), node, epoch, incarnation, state, until, worker: None, watch, participants: 0 };
+        let (run, told) = (Some(run), now);
+        let room = Room { run, node, epoch, incarnation, state, until, told, worker: None, watch, participants: 0 };
         self.insert(key, room);
     }
 
     /// Takes what a node says of an open room. Reports and claims come on two ways: one of a generation that the store
     /// did not tell of yet is believed too.
-    pub fn fold_report(&mut self, report: RoomReport, node: &NodeId, incarnation: Incarnation) {
+    pub fn fold_report(&mut self, report: RoomReport, node: &NodeId, incarnation: Incarnation, now: Millis) {
         let watch = self.watch;
         if let Some(room) = self.rooms.get_mut(&report.key) {
             if report.epoch < room.epoch || (report.epoch == room.epoch && room.node != *node) {
                 return;
             }
             if report.epoch > room.epoch {
-                (room.run, room.node, room.epoch) = (None, node.clone(), report.epoch);
+                (room.run, room.node, room.epoch, room.told) = (None, node.clone(), report.epoch, now);
             }
             (room.incarnation, room.state, room.watch) = (incarnation, ClaimState::Open, watch);
             (room.worker, room.participants) = (Some(report.worker), report.participants);
@@ -133,6 +138,7 @@ impl Rooms {
             incarnation,
             state: ClaimState::Open,
             until: Millis(0),
+            told: now,
             worker: Some(report.worker),
             watch,
             participants: report.participants,
@@ -140,10 +146,13 @@ impl Rooms {
         self.insert(report.key, room);
     }
 
+    /// All rooms of a namespace share one copy of its name. They stand side by side, so a neighbour has it.
     fn insert(&mut self, mut key: RoomKey, room: Room) {
-        match self.namespaces.get(&key.namespace) {
-            Some(shared) => key.namespace = shared.clone(),
-            None => drop(self.namespaces.insert(key.namespace.clone())),
+        let before = self.rooms.range(..&key).next_back();
+        let after = || self.rooms.range(&key..).next();
+        let is_same = |other: &(&RoomKey, &Room)| other.0.namespace == key.namespace;
+        if let Some((neighbour, _)) = before.filter(is_same).or_else(|| after().filter(is_same)) {
+            key.namespace = neighbour.namespace.clone();
         }
         self.rooms.insert(key, room);
     }
@@ -226,6 +235,7 @@ impl Room {
 mod tests {
     use super::*;
     use crate::sample::{claim, node, room};
+    use roost_proto::id::NamespaceId;
 
     const NOW: Millis = Millis(1_000);
 
@@ -277,14 +287,14 @@ mod tests {
             producers: 0,
             consumers: 0,
         };
-        rooms.fold_report(report(5, 2), &node("a"), Incarnation(1));
+        rooms.fold_report(report(5, 2), &node("a"), Incarnation(1), NOW);
         let got = rooms.get(&room("x"), NOW).unwrap();
         assert_eq!((got.claim(), got.participants, got.worker), (None, 2, Some(1)));
         rooms.fold_claim(room("x"), claim("a", 5, ClaimState::Open), 0, NOW);
         let got = rooms.get(&room("x"), NOW).unwrap();
         assert_eq!((got.claim().is_some(), got.participants), (true, 2), "the store's word adds the run");
-        rooms.fold_report(report(4, 9), &node("a"), Incarnation(1));
-        rooms.fold_report(report(5, 9), &node("b"), Incarnation(1));
+        rooms.fold_report(report(4, 9), &node("a"), Incarnation(1), NOW);
+        rooms.fold_report(report(5, 9), &node("b"), Incarnation(1), NOW);
         assert_eq!(rooms.get(&room("x"), NOW).unwrap().participants, 2);
     }
 
@@ -312,6 +322,18 @@ mod tests {
         rooms.begin_watch();
         rooms.sweep(100, Millis(2_000), |_, _, confirmed| !confirmed);
         assert!(rooms.is_empty(), "no watch told of them again");
+    }
+
+    #[test]
+    fn all_rooms_of_a_namespace_share_one_copy_of_its_name() {
+        let mut rooms = Rooms::default();
+        for (namespace, name) in [("b", "m"), ("a", "z"), ("c", "a"), ("b", "z"), ("b", "a")] {
+            let key = RoomKey::new(namespace, name).unwrap();
+            rooms.fold_claim(key, claim("a", 1, ClaimState::Open), 0, NOW);
+        }
+        let names: Vec<_> = rooms.rooms.keys().map(|key| key.namespace.as_str()).collect();
+        assert_eq!(names, ["a", "b", "b", "b", "c"]);
+        assert!(names[1..4].iter().all(|name| std::ptr::eq(*name, names[1])));
     }
 
     #[test]

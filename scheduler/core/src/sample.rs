@@ -6,7 +6,7 @@ use roost_proto::report::{Capacity, Description, Host, MediaKind, Mode, Report};
 use roost_proto::room::{Claim, ClaimState, Run};
 use roost_proto::time::Millis;
 
-use crate::time::DEFAULT_LEASE_MS;
+use crate::time::{DEFAULT_LEASE_MS, TICK_MS};
 use crate::view::View;
 
 pub(crate) fn report(id: &str, region: &str) -> Report {
@@ -81,13 +81,19 @@ pub(crate) fn view(reports: Vec<Report>) -> View {
     for bucket in 0..roost_proto::hash::BUCKETS {
         view.see_run(bucket, &run("r1"), Millis(0));
     }
-    for now in (0..=READY.0).step_by(250) {
-        view.tick(Millis(now));
-    }
+    pass(&mut view, Millis(0), READY);
     for report in reports {
         view.apply(reported(report), READY);
     }
     view
+}
+
+/// Time passes without a stall.
+pub(crate) fn pass(view: &mut View, from: Millis, to: Millis) {
+    for now in (from.0..to.0).step_by(TICK_MS as usize) {
+        view.tick(Millis(now));
+    }
+    view.tick(to);
 }
 
 /// When the grace of [`view`] is over; its nodes reported just then.

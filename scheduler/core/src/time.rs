@@ -25,3 +25,4 @@ const _: () = assert!(DEFAULT_LEASE_MS <= MAX_LEASE_MS);
 const _: () = assert!(STALL_MS + REPORT_EVERY_MS <= SUSPECT_AFTER_MS, "a stall that goes unnoticed makes no suspect");
 const _: () = assert!(4 * TICK_MS < STALL_MS, "a late tick is no stall");
 const _: () = assert!(LOOKUP_WAIT_MS < GRANT_TTL_MS - PROLONG_AFTER_MS, "a grant outlives the wait for it");
+const _: () = assert!(LOOKUP_WAIT_MS < DEFAULT_LEASE_MS, "no lookup outlasts a grace, nor a proof the run it is of");

@@ -149,7 +149,7 @@ impl View {
         let id = self.nodes.get_key_value(&id).map_or(id, |(shared, _)| shared.clone());
         for room in changed {
             self.grace.see_epoch(room.key.bucket(), room.epoch);
-            self.rooms.fold_report(room, &id, incarnation);
+            self.rooms.fold_report(room, &id, incarnation, now);
         }
         for room in ended {
             self.rooms.forget(&room.key, room.epoch);
@@ -166,10 +166,15 @@ impl View {
         self.ticked = now;
         let hearing = self.hearing;
         self.nodes.retain(|_, node| !node.report.description.temporary || hearing.state(node, now) != NodeState::Lost);
-        let told = hearing.is_on() && now.since(self.watch_began) > self.grace.length_ms();
+        let grace_ms = self.grace.length_ms();
+        let told = hearing.is_on() && now.since(self.watch_began) > grace_ms;
         let (grace, nodes) = (&self.grace, &self.nodes);
         self.rooms.sweep(SWEPT_PER_TICK, now, |key, room, confirmed| {
-            (told && !confirmed) || is_void(grace, key, room, now) || is_ghost(nodes, hearing, room, now)
+            // A room of which the store has not told for so long has no claim, whatever its node reported.
+            let is_unclaimed = room.run.is_none() && now.since(room.told) > grace_ms;
+            (told && (!confirmed || is_unclaimed))
+                || is_void(grace, key, room, now)
+                || is_ghost(nodes, hearing, room, now)
         });
     }
 
@@ -200,13 +205,29 @@ impl View {
     /// The node's state.
     #[must_use]
     pub fn state(&self, node: &Node, now: Millis) -> NodeState {
-        self.hearing.state(node, now)
+        self.hearing(now).state(node, now)
     }
 
-    /// Rule 12 (b): we heard nothing of the node's incarnation for a full lease, or it said itself that it is over.
+    /// Rule 12 (b): we heard nothing of the room's home for a full lease, or it said itself that it is over.
     #[must_use]
-    pub fn was_silent(&self, node: &NodeId, incarnation: Incarnation, now: Millis) -> bool {
-        self.hearing.was_silent(self.nodes.get(node), incarnation, self.grace.length_ms(), now)
+    pub fn was_silent(&self, room: &Room, now: Millis) -> bool {
+        self.hearing(now).was_silent(self.nodes.get(&room.node), room, self.grace.length_ms(), now)
+    }
+
+    /// Whether we have listened for so long that every living node has reported.
+    #[must_use]
+    pub fn has_heard_all(&self, now: Millis) -> bool {
+        self.hearing(now).has_lasted(self.grace.length_ms(), now)
+    }
+
+    /// What is heard at `now`. After a stall, until the next tick finds it: nothing since the last one, for a process
+    /// that stood still has folded nothing either.
+    fn hearing(&self, now: Millis) -> Hearing {
+        let mut hearing = self.hearing;
+        if now.since(self.ticked) > STALL_MS {
+            hearing.end(self.ticked);
+        }
+        hearing
     }
 
     /// The node as the admin API shows it.
@@ -354,12 +375,31 @@ mod tests {
     #[test]
     fn a_stalled_scheduler_does_not_take_its_own_absence_for_its_nodes() {
         let mut view = sample::view(vec![sample::report("a", "eu")]);
-        view.tick(READY);
+        view.apply(sample::claimed("x", sample::claim("a", 7, ClaimState::Open), 0), READY);
+        let home = view.room(&sample::room("x"), READY).unwrap().clone();
         let later = READY.plus(20_000);
-        view.tick(later);
-        assert_eq!(view.counts(later), NodeCounts { alive: 1, suspect: 0, lost: 0 });
-        assert!(!view.was_silent(&sample::node("a"), Incarnation(1), later.plus(3_999)));
-        assert!(view.was_silent(&sample::node("a"), Incarnation(1), later.plus(4_000)));
+        for is_noticed in [false, true] {
+            if is_noticed {
+                view.tick(later);
+            }
+            assert_eq!(view.counts(later), NodeCounts { alive: 1, suspect: 0, lost: 0 }, "{is_noticed}");
+            assert!(!view.was_silent(&home, later), "{is_noticed}");
+        }
+        sample::pass(&mut view, later, later.plus(3_999));
+        assert!(!view.was_silent(&home, later.plus(3_999)) && view.was_silent(&home, later.plus(4_000)));
+    }
+
+    #[test]
+    fn a_room_that_the_store_never_tells_of_is_forgotten_although_its_node_lives() {
+        let late = Report { changed: vec![held("x", 7)], ..sample::numbered("a", 1, 2) };
+        let mut view = sample::view(vec![sample::report("a", "eu")]);
+        view.apply(Event::Released { key: sample::room("x"), epoch: Epoch(7) }, READY);
+        view.apply(sample::reported(late), READY);
+        for (seq, now) in (3..).zip((READY.0..READY.0 + 6_000).step_by(500)) {
+            assert_eq!(view.rooms.len(), usize::from(now <= READY.0 + 5_000), "{now}");
+            view.apply(sample::reported(sample::numbered("a", 1, seq)), Millis(now));
+            sample::pass(&mut view, Millis(now), Millis(now + 500));
+        }
     }
 
     #[test]
