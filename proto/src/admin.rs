@@ -5,7 +5,6 @@ use utoipa::ToSchema;
 
 use crate::id::{Incarnation, NamespaceId, NodeId};
 use crate::report::{Description, Host, Mode, Worker};
-use crate::room::RoomView;
 
 /// Whether a node can be counted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -101,11 +100,6 @@ pub struct Page<T> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
-
-/// A page of nodes.
-pub type NodePage = Page<NodeView>;
-/// A page of rooms.
-pub type RoomPage = Page<RoomView>;
 
 /// How a list of rooms is cut.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,6 +1,6 @@
 //! The nodes, as a list and one by one.
 
-use roost_proto::admin::{NodePage, NodeView};
+use roost_proto::admin::{NodeView, Page};
 use roost_proto::error::{Code, Problem};
 use roost_proto::id::NodeId;
 
@@ -8,14 +8,14 @@ use super::Scheduler;
 
 impl Scheduler {
     /// `limit` nodes by name, those after `after`.
-    pub(crate) fn nodes(&self, after: Option<&NodeId>, limit: usize) -> NodePage {
+    pub(crate) fn nodes(&self, after: Option<&NodeId>, limit: usize) -> Page<NodeView> {
         let now = self.clock.now();
         let view = self.view();
         let mut nodes = view.nodes(after);
         let items: Vec<NodeView> = nodes.by_ref().take(limit).map(|(_, node)| view.node_view(node, now)).collect();
         let more = nodes.next().is_some();
         let next_cursor = items.last().filter(|_| more).map(|last| last.id.as_str().to_owned());
-        NodePage { items, next_cursor }
+        Page { items, next_cursor }
     }
 
     /// One node.

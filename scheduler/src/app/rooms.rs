@@ -1,18 +1,24 @@
 //! The rooms, as a list.
 
-use roost_proto::admin::{RoomFilter, RoomPage};
+use roost_proto::admin::{Page, RoomFilter};
 use roost_proto::error::{Code, Problem};
 use roost_proto::id::RoomKey;
+use roost_proto::room::RoomView;
 
 use super::Scheduler;
 
 impl Scheduler {
     /// `limit` rooms in order, those after the one that `cursor` names.
-    pub(crate) fn rooms(&self, filter: &RoomFilter, cursor: Option<&str>, limit: usize) -> Result<RoomPage, Problem> {
+    pub(crate) fn rooms(
+        &self,
+        filter: &RoomFilter,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<RoomView>, Problem> {
         let after = cursor.map(read_cursor).transpose()?;
         let now = self.clock.now();
         let (items, next) = self.view().rooms.page(filter, after.as_ref(), limit, now);
-        Ok(RoomPage { items, next_cursor: next.as_ref().map(cursor_of) })
+        Ok(Page { items, next_cursor: next.as_ref().map(cursor_of) })
     }
 }
 

@@ -1,14 +1,16 @@
 //! The admin listener: what operators, Prometheus and the console read.
 
 use actix_web::{HttpResponse, web};
-use roost_proto::admin::{ClusterView, NodePage, NodeView, RoomFilter, RoomPage};
+use roost_proto::admin::{ClusterView, NodeView, Page, RoomFilter};
 use roost_proto::error::{Code, Problem};
 use roost_proto::id::{NamespaceId, NodeId};
+use roost_proto::room::RoomView;
 use roost_server::ApiError;
 use roost_server::problem::other_methods;
 use serde::Deserialize;
-use utoipa::{IntoParams, OpenApi};
+use utoipa::IntoParams;
 
+use super::api;
 use super::public::openapi;
 use crate::app::Scheduler;
 
@@ -22,28 +24,20 @@ pub(crate) fn configure(config: &mut web::ServiceConfig, scheduler: &web::Data<S
     super::basics(config, scheduler);
     scheduler.metrics.registry.routes(config);
     let get = |path: &str| web::resource(path).default_service(other_methods("GET"));
-    let document = AdminApi::openapi().to_json().unwrap_or_default();
     config
         .service(get("/").route(web::get().to(index)))
         .service(get("/v1/cluster").route(web::get().to(cluster)))
         .service(get("/v1/nodes").route(web::get().to(nodes)))
         .service(get("/v1/nodes/{id}").route(web::get().to(node)))
         .service(get("/v1/rooms").route(web::get().to(rooms)))
-        .service(openapi("/openapi.json", document));
+        .service(openapi("/openapi.json", api::of_admin()));
 }
-
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "Roost scheduler, admin", description = "Nodes, rooms and the cluster as this scheduler knows them."),
-    paths(cluster, nodes, node, rooms)
-)]
-struct AdminApi;
 
 /// How a list is cut. All of it text: what is wrong is answered with its name and value.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-struct Paging {
+pub(super) struct Paging {
     /// Items on a page: 100 unless said, at most 1000.
     #[param(value_type = Option<u16>)]
     limit: Option<String>,
@@ -54,7 +48,7 @@ struct Paging {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
 #[into_params(parameter_in = Query)]
-struct RoomQuery {
+pub(super) struct RoomQuery {
     namespace: Option<String>,
     node: Option<String>,
 }
@@ -82,8 +76,8 @@ async fn index() -> HttpResponse {
 }
 
 /// The cluster at a glance.
-#[utoipa::path(get, path = "/v1/cluster", responses((status = 200, body = ClusterView)))]
-async fn cluster(scheduler: web::Data<Scheduler>) -> HttpResponse {
+#[utoipa::path(get, path = "/v1/cluster", responses((status = 200, description = "as this scheduler sees it", body = ClusterView)))]
+pub(super) async fn cluster(scheduler: web::Data<Scheduler>) -> HttpResponse {
     HttpResponse::Ok().json(scheduler.cluster().await)
 }
 
@@ -93,11 +87,14 @@ async fn cluster(scheduler: web::Data<Scheduler>) -> HttpResponse {
     path = "/v1/nodes",
     params(Paging),
     responses(
-        (status = 200, body = NodePage),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "a page of nodes", body = Page<NodeView>),
+        (status = 400, description = "what is wrong with the query", body = Problem, content_type = "application/problem+json"),
     )
 )]
-async fn nodes(paging: web::Query<Paging>, scheduler: web::Data<Scheduler>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn nodes(
+    paging: web::Query<Paging>,
+    scheduler: web::Data<Scheduler>,
+) -> Result<HttpResponse, ApiError> {
     let after = paging.cursor.as_deref().map(NodeId::new).transpose()?;
     Ok(HttpResponse::Ok().json(scheduler.nodes(after.as_ref(), paging.limit()?)))
 }
@@ -108,11 +105,12 @@ async fn nodes(paging: web::Query<Paging>, scheduler: web::Data<Scheduler>) -> R
     path = "/v1/nodes/{id}",
     params(("id" = String, Path)),
     responses(
-        (status = 200, body = NodeView),
-        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "the node", body = NodeView),
+        (status = 400, description = "no node id", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "no such node", body = Problem, content_type = "application/problem+json"),
     )
 )]
-async fn node(id: web::Path<String>, scheduler: web::Data<Scheduler>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn node(id: web::Path<String>, scheduler: web::Data<Scheduler>) -> Result<HttpResponse, ApiError> {
     Ok(HttpResponse::Ok().json(scheduler.node(&NodeId::new(id.as_str())?)?))
 }
 
@@ -122,11 +120,11 @@ async fn node(id: web::Path<String>, scheduler: web::Data<Scheduler>) -> Result<
     path = "/v1/rooms",
     params(Paging, RoomQuery),
     responses(
-        (status = 200, body = RoomPage),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "a page of rooms", body = Page<RoomView>),
+        (status = 400, description = "what is wrong with the query", body = Problem, content_type = "application/problem+json"),
     )
 )]
-async fn rooms(
+pub(super) async fn rooms(
     paging: web::Query<Paging>,
     query: web::Query<RoomQuery>,
     scheduler: web::Data<Scheduler>,

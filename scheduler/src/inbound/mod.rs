@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod agents;
+mod api;
 mod client;
 pub(crate) mod public;
 pub(crate) mod signaling;

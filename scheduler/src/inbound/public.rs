@@ -13,9 +13,8 @@ use roost_proto::room::RoomView;
 use roost_scheduler_core::request::{MOST_ALTERNATIVES, MOST_AVOIDED};
 use roost_server::problem::other_methods;
 use roost_server::{AllowedOrigins, ApiError, JsonBody, request_id};
-use utoipa::OpenApi;
 
-use super::{client, room_in_path, signaling};
+use super::{api, client, room_in_path, signaling};
 use crate::app::Scheduler;
 use crate::app::lookup::{Asked, Found};
 
@@ -27,7 +26,6 @@ pub(crate) fn configure(config: &mut web::ServiceConfig, scheduler: &web::Data<S
     config.service(hot_path());
     super::basics(config, scheduler);
     signaling::routes(config);
-    let document = PublicApi::openapi().to_json().unwrap_or_default();
     config
         .service(
             web::resource("/v1/namespaces/{namespace}/rooms/{room}/lookup")
@@ -39,7 +37,7 @@ pub(crate) fn configure(config: &mut web::ServiceConfig, scheduler: &web::Data<S
                 .route(web::get().to(room))
                 .default_service(other_methods("GET")),
         )
-        .service(openapi("/openapi.json", document));
+        .service(openapi("/openapi.json", api::of_public()));
 }
 
 /// Lookups, found without a pattern: matching their path costs more than answering them. Everything else, such as a
@@ -84,13 +82,6 @@ pub(crate) fn cors(origins: &AllowedOrigins) -> Cors {
     }
 }
 
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "Roost scheduler, public", description = "Where does a room live, for this client?"),
-    paths(lookup, room)
-)]
-struct PublicApi;
-
 /// Finds the node of a room, or gives the room one.
 #[utoipa::path(
     post,
@@ -98,10 +89,11 @@ struct PublicApi;
     params(("namespace" = String, Path), ("room" = String, Path, description = "percent-encoded")),
     request_body(content = Option<LookupRequest>, description = "may be absent"),
     responses(
-        (status = 200, body = LookupReply),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
+        (status = 200, description = "where the room lives", body = LookupReply),
+        (status = "4XX", description = "the request cannot be served as it is", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "not now; Retry-After says when", body = Problem, content_type = "application/problem+json"),
+    ),
+    security((), ("api_key" = []))
 )]
 pub(super) async fn lookup(
     request: HttpRequest,
@@ -184,12 +176,12 @@ fn at_most(field: &str, count: usize, most: usize) -> Result<(), Problem> {
     path = "/v1/namespaces/{namespace}/rooms/{room}",
     params(("namespace" = String, Path), ("room" = String, Path, description = "percent-encoded")),
     responses(
-        (status = 200, body = RoomView),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "the room", body = RoomView),
+        (status = "4XX", description = "the request cannot be served as it is", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "not now; Retry-After says when", body = Problem, content_type = "application/problem+json"),
     )
 )]
-async fn room(request: HttpRequest, scheduler: web::Data<Scheduler>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn room(request: HttpRequest, scheduler: web::Data<Scheduler>) -> Result<HttpResponse, ApiError> {
     Ok(HttpResponse::Ok().json(scheduler.read_room(&room_in_path(&request)?)?))
 }
 
