@@ -24,6 +24,8 @@ pub struct SignalingQuery {
     pub redirect: bool,
     /// How often it was redirected already.
     pub redirects: u8,
+    /// The key of a value that is not UTF-8; such a query names no room and no peer.
+    pub broken: Option<String>,
 }
 
 impl SignalingQuery {
@@ -31,15 +33,20 @@ impl SignalingQuery {
     #[must_use]
     pub fn parse(query: &str) -> Self {
         let mut parsed = Self::default();
-        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        for pair in query.split('&') {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let Some(value) = decoded(value) else {
+                parsed.broken = Some(key.chars().take(64).collect());
+                continue;
+            };
             if matches!(&*value, "" | "undefined" | "null") {
                 continue;
             }
-            match &*key {
-                "roomId" => parsed.room_id = Some(value.into_owned()),
-                "peerId" => parsed.peer_id = Some(value.into_owned()),
-                "namespace" => parsed.namespace = Some(value.into_owned()),
-                "ticket" => parsed.ticket = Some(value.into_owned()),
+            match key {
+                "roomId" => parsed.room_id = Some(value),
+                "peerId" => parsed.peer_id = Some(value),
+                "namespace" => parsed.namespace = Some(value),
+                "ticket" => parsed.ticket = Some(value),
                 "redirect" => parsed.redirect = &*value == "true",
                 "redirects" => parsed.redirects = value.parse().unwrap_or(MAX_REDIRECTS),
                 _ => {}
@@ -50,6 +57,7 @@ impl SignalingQuery {
 
     /// The room that the query names.
     pub fn room(&self) -> Result<RoomKey, Problem> {
+        self.check()?;
         let room = self.room_id.as_deref().ok_or_else(|| missing("roomId"))?;
         let namespace = self.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
         Ok(RoomKey { namespace: NamespaceId::new(namespace)?, room: RoomName::new(room)? })
@@ -57,8 +65,22 @@ impl SignalingQuery {
 
     /// The peer that the query names.
     pub fn peer(&self) -> Result<PeerId, Problem> {
+        self.check()?;
         Ok(PeerId::new(self.peer_id.as_deref().ok_or_else(|| missing("peerId"))?)?)
     }
+
+    fn check(&self) -> Result<(), Problem> {
+        match &self.broken {
+            Some(key) => Err(Problem::new(Code::BadId, format!("query {key}: expected UTF-8, percent-encoded"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A value of a query as a browser writes it: `+` is a space. None if it is not UTF-8.
+fn decoded(value: &str) -> Option<String> {
+    let value = value.replace('+', " ");
+    percent_encoding::percent_decode_str(&value).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
 fn missing(key: &str) -> Problem {
@@ -147,6 +169,9 @@ mod tests {
         let query = SignalingQuery::parse("roomId=a&peerId=b%00&namespace=No");
         assert!(query.room().expect_err("bad namespace").detail.contains("namespace \"No\""));
         assert!(query.peer().expect_err("bad peer").detail.contains("peer"));
+        let broken = SignalingQuery::parse("roomId=%ff&peerId=p");
+        assert!(broken.room().expect_err("not UTF-8").detail.contains("roomId"));
+        assert!(broken.peer().is_err(), "nothing of a broken query is believed");
         assert!(SignalingQuery::parse("").room().expect_err("none").detail.contains("roomId"));
     }
 }
