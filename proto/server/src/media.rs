@@ -59,6 +59,24 @@ fn codecs<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Value, D:
     Ok(Value::Array(list))
 }
 
+/// What mediasoup 0.33 routes (`supported_rtp_capabilities.rs`). With another one no room could be opened.
+const MIME_TYPES: [&str; 14] = [
+    "audio/opus",
+    "audio/multiopus",
+    "audio/PCMU",
+    "audio/PCMA",
+    "audio/ISAC",
+    "audio/G722",
+    "audio/iLBC",
+    "audio/SILK",
+    "audio/CN",
+    "audio/telephone-event",
+    "video/VP8",
+    "video/VP9",
+    "video/H264",
+    "video/AV1",
+];
+
 /// Checks one codec and fills in what mediasoup wants to find there; else says what was expected.
 fn check_codec(codec: &mut Value, taken: &mut Vec<u64>) -> Result<(), &'static str> {
     const KEYS: [&str; 7] =
@@ -72,8 +90,14 @@ fn check_codec(codec: &mut Value, taken: &mut Vec<u64>) -> Result<(), &'static s
         return Err("kind \"audio\" or \"video\"");
     }
     let mime_type = codec.get("mimeType").and_then(Value::as_str).unwrap_or_default();
-    if !mime_type.split_once('/').is_some_and(|(family, name)| family == kind && !name.is_empty()) {
+    if !mime_type.split_once('/').is_some_and(|(family, _)| family.eq_ignore_ascii_case(kind)) {
         return Err("mimeType of its kind, like \"video/VP8\"");
+    }
+    if !MIME_TYPES.iter().any(|known| known.eq_ignore_ascii_case(mime_type)) {
+        return Err(
+            "a mimeType that mediasoup routes: audio/ opus, multiopus, PCMU, PCMA, ISAC, G722, iLBC, SILK, CN, \
+                    telephone-event; video/ VP8, VP9, H264, AV1",
+        );
     }
     if !codec.get("clockRate").and_then(Value::as_u64).is_some_and(|rate| (1..=u64::from(u32::MAX)).contains(&rate)) {
         return Err("clockRate, a number like 90000");
@@ -143,6 +167,7 @@ mod tests {
         for (key, value, expected) in [
             ("kind", json!("text"), "kind"),
             ("mimeType", json!("video/VP8"), "mimeType"),
+            ("mimeType", json!("audio/foo"), "a mimeType that mediasoup routes"),
             ("clockRate", json!(0), "clockRate"),
             ("channels", json!(null), "channels"),
             ("preferredPayloadType", json!(95), "preferredPayloadType"),
