@@ -3,7 +3,7 @@
 use roost_proto::admin::NodeState;
 use roost_proto::error::Reason;
 use roost_proto::id::NamespaceId;
-use roost_proto::report::Mode;
+use roost_proto::report::{Mode, WorkerState};
 
 use crate::node::Node;
 use crate::request::Request;
@@ -26,7 +26,7 @@ pub fn refusal(node: &Node, state: NodeState, wish: Wish, request: &Request<'_>)
     match wish {
         Wish::NewRoom => refuses_namespace(node, &request.key.namespace)
             .or_else(|| (node.report.mode != Mode::Serving).then_some(Reason::Mode))
-            .or_else(|| (state == NodeState::Lost).then_some(Reason::NotAlive))
+            .or_else(|| (state == NodeState::Lost || has_no_media(node)).then_some(Reason::NotAlive))
             .or_else(|| request.avoid.contains(&node.report.node).then_some(Reason::Avoided))
             .or_else(|| is_full(node, wish)),
         Wish::Participant => {
@@ -39,6 +39,12 @@ pub fn refusal(node: &Node, state: NodeState, wish: Wish, request: &Request<'_>)
 fn refuses_namespace(node: &Node, namespace: &NamespaceId) -> Option<Reason> {
     let served = &node.report.description.namespaces;
     (!served.is_empty() && !served.contains(namespace)).then_some(Reason::WrongNamespace)
+}
+
+/// Whether none of the node's media workers runs: nobody would get media there. A node that lists none is believed.
+fn has_no_media(node: &Node) -> bool {
+    let workers = &node.report.workers;
+    !workers.is_empty() && workers.iter().all(|worker| worker.state != WorkerState::Up)
 }
 
 /// Judged on what is there by the node's own word, never on what is expected.
@@ -64,7 +70,7 @@ fn is_full(node: &Node, wish: Wish) -> Option<Reason> {
 mod tests {
     use super::*;
     use crate::sample;
-    use roost_proto::report::Report;
+    use roost_proto::report::{Report, Worker};
     use roost_proto::time::Millis;
 
     fn refused(report: Report, state: NodeState, wish: Wish) -> Option<Reason> {
@@ -73,6 +79,30 @@ mod tests {
         let request =
             Request { key: &key, region: None, avoid: &avoid, alternatives: 0, most_participants: 0, seed: 0 };
         refusal(&Node::new(report, Millis(0)), state, wish, &request)
+    }
+
+    #[test]
+    fn a_node_whose_media_workers_are_all_down_gets_no_room() {
+        let worker = |index, state| Worker {
+            index,
+            state,
+            restarts: 0,
+            cpu_permille: 0,
+            memory_bytes: 0,
+            rooms: 0,
+            participants: 0,
+            producers: 0,
+            consumers: 0,
+        };
+        for (states, expected) in [
+            ([WorkerState::Up, WorkerState::Down], None),
+            ([WorkerState::Starting, WorkerState::Down], Some(Reason::NotAlive)),
+        ] {
+            let workers = vec![worker(0, states[0]), worker(1, states[1])];
+            let report = Report { workers, ..sample::report("a", "eu") };
+            assert_eq!(refused(report.clone(), NodeState::Alive, Wish::NewRoom), expected, "{states:?}");
+            assert_eq!(refused(report, NodeState::Alive, Wish::Participant), None, "it comes back, and so may they");
+        }
     }
 
     #[test]
