@@ -17,6 +17,9 @@ use roost_store::operation::Holding;
 
 use crate::clock;
 
+/// How many stores are remembered: those that tickets of the last minutes may be of.
+const STORES_KEPT: usize = 4;
+
 /// How an opening ended; none while the store has not answered.
 pub(crate) type OpeningEnd = Option<Result<(), OpenFailure>>;
 
@@ -47,6 +50,8 @@ pub(crate) struct State {
     pub(crate) leaving: bool,
     /// The run of each bucket, as last heard; empty before the store was reached.
     runs: Vec<Run>,
+    /// The stores in which the node had a lease, the current one last.
+    stores: Vec<String>,
     /// Participants who were admitted and are not gone.
     pub(crate) guests: u32,
     /// Rooms that the store was asked to open.
@@ -65,6 +70,7 @@ impl Node {
             mode: Mode::Serving,
             leaving: false,
             runs: Vec::new(),
+            stores: Vec::new(),
             guests: 0,
             openings: BTreeMap::new(),
             host: Host::default(),
@@ -161,6 +167,22 @@ impl State {
     /// Takes in the run of the node's own bucket, as [`Self::note_run`].
     pub(crate) fn note_own_run(&mut self, run: Run) -> bool {
         self.note_run(self.node.bucket(), run)
+    }
+
+    /// Takes note of the store that the node registers in.
+    pub(crate) fn note_store(&mut self, identity: String) {
+        if self.stores.last() != Some(&identity) {
+            self.stores.retain(|known| *known != identity);
+            self.stores.push(identity);
+            let surplus = self.stores.len().saturating_sub(STORES_KEPT);
+            self.stores.drain(..surplus);
+        }
+    }
+
+    /// Whether the node had a lease in the store of this identity. A room that was open when the store was wiped is open
+    /// in the same generation after it, and its tickets still hold (rules 17 and 21).
+    pub(crate) fn knows_store(&self, identity: &str) -> bool {
+        self.stores.iter().any(|known| known == identity)
     }
 
     /// The store says that the lease of `incarnation` is over (rule 8). True if it was the current one.

@@ -124,6 +124,9 @@ impl Gate {
         if ticket.node != self.node.id {
             return unless_needed(Code::TicketWrongNode);
         }
+        if !self.node.with(|state, _| state.knows_store(&ticket.store)) {
+            return unless_needed(Code::TicketStale);
+        }
         Ok(Some(Offer { incarnation: ticket.incarnation, epoch: ticket.epoch }))
     }
 

@@ -78,7 +78,9 @@ async fn an_opening_that_outlived_its_lease_does_not_disturb_the_next_one() {
 #[tokio::test]
 async fn where_tickets_are_required_each_wrong_one_has_its_code() {
     let hall = Hall::new().await.guarded();
-    let good = hall.grant("standup").await;
+    let offer = hall.offer("standup").await;
+    let good = hall.sign(|ticket| ticket.epoch = offer.epoch);
+    let other_store = hall.sign(|ticket| (ticket.epoch, ticket.store) = (offer.epoch, "another".to_owned()));
     let mut parts = good.rsplitn(2, '.');
     let (signature, rest) = (parts.next().expect("three parts"), parts.next().expect("three parts"));
     let forged = format!("{rest}.{}", signature.chars().rev().collect::<String>());
@@ -94,6 +96,7 @@ async fn where_tickets_are_required_each_wrong_one_has_its_code() {
         (Some(foreign), Code::TicketWrongNode),
         (Some(expired), Code::TicketExpired),
         (Some(stale), Code::TicketStale),
+        (Some(other_store), Code::TicketStale),
     ] {
         assert_eq!(refused(hall.gate.knock(hall.knock("standup", ticket.clone())).await).code, code, "{ticket:?}");
     }
@@ -101,14 +104,26 @@ async fn where_tickets_are_required_each_wrong_one_has_its_code() {
 }
 
 #[tokio::test]
+async fn a_ticket_of_the_store_before_still_leads_into_its_open_room() {
+    let hall = Hall::new().await.guarded();
+    let ticket = hall.grant("standup").await;
+    let _first = admitted(hall.gate.knock(hall.knock("standup", Some(ticket.clone()))).await);
+    hall.node.with(|state, _| state.note_store("after the wipe".to_owned()));
+    admitted(hall.gate.knock(hall.knock("standup", Some(ticket))).await);
+}
+
+#[tokio::test]
 async fn where_no_ticket_is_required_an_old_one_leads_to_a_lookup() {
     let hall = Hall::new().await;
     hall.directory.say(Ok(elsewhere()));
+    let offer = hall.offer("standup").await;
+    let other_store = hall.sign(|ticket| (ticket.epoch, ticket.store) = (offer.epoch, "another".to_owned()));
     for ticket in [
         None,
         Some(hall.sign(|ticket| ticket.node = id("iad-1"))),
         Some(hall.sign(|ticket| ticket.expires_store_ms = 1_000)),
         Some(hall.sign(|ticket| ticket.incarnation = Incarnation(1))),
+        Some(other_store),
     ] {
         let Answer::Redirect(redirect) = hall.gate.knock(hall.knock("standup", ticket.clone())).await else {
             panic!("{ticket:?} leads nowhere");
@@ -223,6 +238,9 @@ async fn a_claim_that_is_listed_here_but_ended_is_given_up_and_looked_up_anew() 
     assert_eq!(hall.node.with(|state, _| state.holdings.releases_len()), 1);
 }
 
+/// The identity of the store.
+const STORE: &str = "test";
+
 /// A gate with what is around it.
 struct Hall {
     gate: Arc<Gate>,
@@ -253,6 +271,7 @@ impl Hall {
         let Registered::Yes { incarnation, store_ms } = registered else { panic!("{registered:?}") };
         node.with(|state, now| {
             state.note_runs(runs);
+            state.note_store(STORE.to_owned());
             state.lease.registered(incarnation, store_ms, now, now)
         });
         let directory = Arc::new(Saying(Mutex::new(Err(Problem::new(Code::NoNode, "")))));
@@ -332,7 +351,7 @@ impl Hall {
             node: id("fra-1"),
             incarnation: self.incarnation,
             epoch: Epoch(7),
-            store: "test".to_owned(),
+            store: STORE.to_owned(),
             expires_store_ms: self.node.with(|state, now| state.lease.store_ms(now)).expect("registered") + 60_000,
             id: "t-1".to_owned(),
         };
@@ -435,6 +454,10 @@ macro_rules! unless_away {
                 self.check()?;
                 self.answers.acquire().await.expect("never closed").forget();
                 self.inner.open(holding).await
+            }
+
+            async fn identity(&self) -> Result<String, StoreError> {
+                self.inner.identity().await
             }
 
             async fn runs(&self) -> Result<Vec<Run>, StoreError> {

@@ -148,6 +148,7 @@ impl Renewal {
     async fn register(&mut self) -> Result<(), Trouble> {
         let runs = self.store.runs().await?;
         self.node.with(|state, _| state.note_runs(runs));
+        let identity = self.within(self.store.identity()).await?;
         let (register, sent) = self.node.with(|state, now| {
             let register = state.own_run().map(|run| Register {
                 node: self.node.id.clone(),
@@ -161,7 +162,10 @@ impl Renewal {
         let register = register.ok_or(Trouble::Changed)?;
         let run = register.run.clone();
         match self.within(self.store.register(register)).await? {
-            Registered::Yes { incarnation, store_ms } => self.registered(&run, incarnation, store_ms, sent),
+            Registered::Yes { incarnation, store_ms } => {
+                self.node.with(|state, _| state.note_store(identity));
+                self.registered(&run, incarnation, store_ms, sent)
+            }
             Registered::Taken { until_store_ms } => Err(Trouble::Taken(until_store_ms)),
             Registered::NewRun { run } => {
                 self.node.with(|state, _| state.note_own_run(run));

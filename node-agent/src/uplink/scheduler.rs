@@ -287,6 +287,10 @@ impl NodeStore for SchedulerStore {
         expect!(connection.call(NodeOperation::Runs, self.answer_within), Runs)
     }
 
+    async fn identity(&self) -> Result<String, StoreError> {
+        expect!(self.call(NodeOperation::Identity), Identity)
+    }
+
     async fn register(&self, register: Register) -> Result<Registered, StoreError> {
         expect!(self.call(NodeOperation::Register(register)), Registered)
     }

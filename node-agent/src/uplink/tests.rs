@@ -61,6 +61,20 @@ async fn in_a_new_run_of_the_store_the_lease_is_taken_anew_and_rooms_keep_their_
 }
 
 #[tokio::test]
+async fn a_node_knows_the_stores_in_which_it_has_registered() {
+    let agent = Agent::new();
+    let _tasks = agent.start();
+    agent.open("standup").await;
+    let before = agent.store.identity().await.expect("in memory");
+    assert!(agent.node.with(|state, _| state.knows_store(&before) && !state.knows_store("another")));
+    agent.store.wipe();
+    let after = agent.store.identity().await.expect("in memory");
+    agent.node.report_wanted.notify_one();
+    until("it knows the new one", || agent.node.with(|state, _| state.knows_store(&after).then_some(()))).await;
+    assert!(agent.node.with(|state, _| state.knows_store(&before)), "its rooms' tickets are of that one");
+}
+
+#[tokio::test]
 async fn rooms_of_a_bucket_with_a_new_run_are_asserted_also_while_the_lease_goes_on() {
     let agent = Agent::new();
     let _tasks = agent.start();

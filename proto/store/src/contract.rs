@@ -22,6 +22,9 @@ pub trait NodeStore: std::fmt::Debug + Send + Sync + 'static {
     /// The run of each bucket, in order, as last read from the store (rule 1). Reconnects if the connection is gone.
     async fn runs(&self) -> Result<Vec<Run>, StoreError>;
 
+    /// An id of the store's data as a whole, which tickets carry. A wipe makes another, a restart with the data does not.
+    async fn identity(&self) -> Result<String, StoreError>;
+
     /// Takes the node's lease.
     async fn register(&self, register: Register) -> Result<Registered, StoreError>;
 
@@ -55,9 +58,6 @@ pub trait NodeStore: std::fmt::Debug + Send + Sync + 'static {
 pub trait Store: NodeStore {
     /// `embedded` or `redis`.
     fn kind(&self) -> &'static str;
-
-    /// An id of the store's data as a whole, which tickets carry.
-    async fn identity(&self) -> Result<String, StoreError>;
 
     /// Grants a room by compare-and-set of the whole record.
     async fn grant(&self, grant: Grant) -> Result<Granted, StoreError>;

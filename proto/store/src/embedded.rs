@@ -40,13 +40,13 @@ pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 
 /// A store that lives as long as this value. Each one is a run of its own.
 pub struct EmbeddedStore {
-    identity: String,
     clock: Clock,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    identity: String,
     buckets: Vec<Bucket>,
     reports: BTreeMap<NodeId, LastReport>,
     watchers: Vec<mpsc::Sender<Event>>,
@@ -92,8 +92,7 @@ impl EmbeddedStore {
     /// An empty store on a clock of the caller's.
     #[must_use]
     pub fn with_clock(clock: Clock) -> Self {
-        let buckets = (0..BUCKETS).map(|_| Bucket::new(nonce::run())).collect();
-        Self { identity: nonce::text(), clock, state: Mutex::new(State::new(buckets)) }
+        Self { clock, state: Mutex::new(State::new()) }
     }
 
     /// Begins a new run in every bucket, as a restart with the old data does. Watchers and commands end.
@@ -108,8 +107,7 @@ impl EmbeddedStore {
 
     /// Begins a new run and forgets everything, as a restart without the old data does. Watchers and commands end.
     pub fn wipe(&self) {
-        let buckets = (0..BUCKETS).map(|_| Bucket::new(nonce::run())).collect();
-        *self.state() = State::new(buckets);
+        *self.state() = State::new();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -132,14 +130,16 @@ impl EmbeddedStore {
 
 impl fmt::Debug for EmbeddedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EmbeddedStore").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("EmbeddedStore").finish_non_exhaustive()
     }
 }
 
 impl State {
-    fn new(buckets: Vec<Bucket>) -> Self {
+    /// Nothing, in a run that never was.
+    fn new() -> Self {
         Self {
-            buckets,
+            identity: nonce::text(),
+            buckets: (0..BUCKETS).map(|_| Bucket::new(nonce::run())).collect(),
             reports: BTreeMap::new(),
             watchers: Vec::new(),
             inboxes: Vec::new(),
@@ -175,6 +175,10 @@ impl State {
 impl NodeStore for EmbeddedStore {
     async fn runs(&self) -> Result<Vec<Run>, StoreError> {
         Ok(self.state().buckets.iter().map(|bucket| bucket.run().clone()).collect())
+    }
+
+    async fn identity(&self) -> Result<String, StoreError> {
+        Ok(self.state().identity.clone())
     }
 
     async fn register(&self, register: Register) -> Result<Registered, StoreError> {
@@ -237,10 +241,6 @@ impl NodeStore for EmbeddedStore {
 impl Store for EmbeddedStore {
     fn kind(&self) -> &'static str {
         "embedded"
-    }
-
-    async fn identity(&self) -> Result<String, StoreError> {
-        Ok(self.identity.clone())
     }
 
     async fn grant(&self, grant: Grant) -> Result<Granted, StoreError> {

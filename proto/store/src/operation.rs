@@ -208,6 +208,8 @@ pub struct SchedulerEntry {
 pub enum NodeOperation {
     /// Which runs are the buckets in? Answered with `Runs`.
     Runs,
+    /// Which store is it? Answered with `Identity`.
+    Identity,
     Register(Register),
     /// Boxed: it is by far the largest.
     Renew(Box<Renew>),
@@ -224,6 +226,7 @@ pub enum NodeOperation {
 #[serde(tag = "answer", content = "data", rename_all = "snake_case")]
 pub enum NodeAnswer {
     Runs(Vec<Run>),
+    Identity(String),
     Registered(Registered),
     Renewed(Renewed),
     Opened(Opened),

@@ -80,12 +80,9 @@ pub(crate) async fn tick(scheduler: Arc<Scheduler>) {
 impl Scheduler {
     /// The runs are read before the watch begins: what it tells is of these runs or of later ones.
     async fn begin_watch(&self) -> Result<mpsc::Receiver<Event>, StoreError> {
-        if self.store_identity.get().is_none() {
-            // Two tasks never do this at once; if they did, both would say the same.
-            let _ = self.store_identity.set(self.store.identity().await?);
-        }
         self.learn_time().await?;
         self.learn_runs().await?;
+        self.learn_identity().await?;
         let events = self.store.watch().await;
         self.metrics.store_called("watch", &events);
         let events = events?;
@@ -117,6 +114,7 @@ impl Scheduler {
         enlisted?;
         self.learn_time().await?;
         self.learn_runs().await?;
+        self.learn_identity().await?;
         self.post_epochs(posted).await
     }
 
@@ -144,6 +142,14 @@ impl Scheduler {
                 "the store is in a new run: unknown rooms wait for the grace to end"
             );
         }
+        Ok(())
+    }
+
+    /// Which store it is: another one after a wipe.
+    async fn learn_identity(&self) -> Result<(), StoreError> {
+        let identity = self.store.identity().await;
+        self.metrics.store_called("identity", &identity);
+        self.set_store_identity(identity?);
         Ok(())
     }
 

@@ -256,7 +256,7 @@ impl Scheduler {
             node: home.node.id.clone(),
             incarnation: home.incarnation,
             epoch: home.epoch,
-            store: self.store_identity.get().cloned().unwrap_or_default(),
+            store: self.store_identity(),
             expires_store_ms: self.clock.store_now_ms().saturating_add(TICKET_LIFE_MS),
             id: format!("{}-{:x}", self.entry.id, self.tickets.fetch_add(1, Ordering::Relaxed)),
         })

@@ -8,7 +8,7 @@ pub(crate) mod read_room;
 pub(crate) mod rooms;
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use roost_proto::error::{Code, Problem};
 use roost_proto::id::NamespaceId;
@@ -31,14 +31,14 @@ pub(crate) struct Scheduler {
     pub entry: SchedulerEntry,
     pub rules: Rules,
     pub store: Arc<dyn Store>,
-    /// Which store it is; known from the first connection on.
-    pub store_identity: OnceLock<String>,
     pub clock: Clock,
     pub metrics: Metrics,
     pub readiness: Readiness,
     /// Turns true when the process is told to end.
     pub stopping: watch::Receiver<bool>,
     view: RwLock<View>,
+    /// Which store it is; empty before the first connection.
+    store_identity: RwLock<String>,
     waiting: Semaphore,
     tickets: AtomicU64,
 }
@@ -66,11 +66,11 @@ impl Scheduler {
             entry,
             rules,
             store,
-            store_identity: OnceLock::new(),
             metrics: Metrics::new(),
             readiness: Readiness::new(),
             stopping,
             view: RwLock::new(View::new(clock.now())),
+            store_identity: RwLock::new(String::new()),
             waiting: Semaphore::new(MOST_WAITING),
             tickets: AtomicU64::new(0),
             clock,
@@ -86,6 +86,18 @@ impl Scheduler {
     /// The view, to be changed. Never held over an await, and never for long: lookups wait.
     pub(crate) fn view_mut(&self) -> RwLockWriteGuard<'_, View> {
         self.view.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which store it is, as tickets say it.
+    pub(crate) fn store_identity(&self) -> String {
+        self.store_identity.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tickets say so from now on.
+    pub(crate) fn set_store_identity(&self, identity: String) {
+        if self.store_identity() != identity {
+            *self.store_identity.write().unwrap_or_else(PoisonError::into_inner) = identity;
+        }
     }
 
     /// Resolves when the process is told to end.

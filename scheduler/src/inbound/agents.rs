@@ -191,6 +191,7 @@ async fn carry_out(scheduler: &Scheduler, request: UplinkRequest<NodeOperation>,
     let mut subscriber = reports.filter(|_| !is_subscribed);
     let answer = match request.op {
         NodeOperation::Runs => store.runs().await.map(NodeAnswer::Runs),
+        NodeOperation::Identity => store.identity().await.map(NodeAnswer::Identity),
         NodeOperation::Register(register) => {
             let node = register.node.clone();
             let registered = store.register(register).await;

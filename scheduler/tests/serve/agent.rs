@@ -74,6 +74,11 @@ impl Agent {
         self.asks = asks;
     }
 
+    /// Asks the store for something, through the scheduler.
+    pub(crate) async fn ask(&self, operation: NodeOperation) -> NodeAnswer {
+        ask(&self.asks, operation).await
+    }
+
     /// Opens a room that was granted to it.
     pub(crate) async fn open(&self, room: &str, epoch: u64) -> NodeAnswer {
         let room = RoomKey::new("default", room).unwrap();

@@ -3,6 +3,7 @@
 use futures_util::{SinkExt, StreamExt};
 use roost_proto::command::Action;
 use roost_server::ClusterKeys;
+use roost_store::operation::{NodeAnswer, NodeOperation};
 use serde_json::{Value, json};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
@@ -34,6 +35,15 @@ async fn an_agent_looks_up_for_the_participant_at_its_door() {
     let answer: Value = response.json().await.unwrap();
     assert_eq!(answer["node"]["id"], "iad-1", "{answer}");
     assert_eq!(answer["client"], json!({"ip": "203.0.113.9", "region": "us/east", "carrier": "telekom"}));
+}
+
+#[tokio::test]
+async fn agents_learn_which_store_tickets_are_of() {
+    let (scheduler, fra, _iad) = Scheduler::with_two_nodes().await;
+    let NodeAnswer::Identity(store) = fra.ask(NodeOperation::Identity).await else { panic!("no identity") };
+    let answer = scheduler.lookup("x", json!({})).await;
+    let ticket = ClusterKeys::dev().check_ticket(answer["ticket"].as_str().unwrap(), 0).unwrap();
+    assert_eq!(ticket.store, store);
 }
 
 #[tokio::test]

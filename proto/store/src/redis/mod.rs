@@ -92,6 +92,10 @@ impl NodeStore for RedisStore {
         Ok(self.sessions.life().await?.runs)
     }
 
+    async fn identity(&self) -> Result<String, StoreError> {
+        Ok(self.sessions.life().await?.identity)
+    }
+
     async fn register(&self, register: Register) -> Result<Registered, StoreError> {
         let bucket = register.node.bucket();
         let keys = &self.sessions.keys;
@@ -202,10 +206,6 @@ impl NodeStore for RedisStore {
 impl Store for RedisStore {
     fn kind(&self) -> &'static str {
         "redis"
-    }
-
-    async fn identity(&self) -> Result<String, StoreError> {
-        Ok(self.sessions.life().await?.identity)
     }
 
     async fn grant(&self, grant: Grant) -> Result<Granted, StoreError> {
