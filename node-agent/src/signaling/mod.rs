@@ -2,7 +2,6 @@
 
 mod answer;
 mod farewell;
-mod guard;
 mod index;
 mod outbox;
 mod participant;
@@ -19,18 +18,14 @@ mod tests;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
-use roost_proto::error::{Code, Problem};
+use actix_web::{HttpRequest, HttpResponse, web};
 use roost_proto::redirect::SignalingQuery;
 use roost_proto::signaling::{MAX_FRAME_BYTES, SUBPROTOCOL};
+use roost_server::socket::accept_limited;
 use roost_server::{AllowedOrigins, ApiError, ClientAddress, request_id};
-use tokio::sync::Notify;
 
 pub(crate) use self::farewell::{Farewell, NewHome};
-use self::guard::Guard;
 pub(crate) use self::rooms::{Limits, RoomSettings, Rooms};
-use self::socket::Socket;
 use crate::door::Knock;
 
 /// What the signaling listener needs to know.
@@ -53,7 +48,7 @@ async fn connect(
     request: HttpRequest,
     body: web::Payload,
     signaling: web::Data<Signaling>,
-) -> Result<HttpResponse, actix_web::Error> {
+) -> Result<HttpResponse, ApiError> {
     let asked = |header| request.headers().get_all(header).any(|value| value.to_str().is_ok_and(asks_for_protoo));
     let protoo = asked(actix_web::http::header::SEC_WEBSOCKET_PROTOCOL);
     let request_id = request_id::current().unwrap_or_else(request_id::new);
@@ -61,13 +56,7 @@ async fn connect(
     let client = signaling.client_address.resolve(peer_address, request.headers());
     let query = SignalingQuery::parse(request.query_string());
 
-    let too_long = Arc::new(Notify::new());
-    let guard = Guard::new(body.into_inner(), MAX_FRAME_BYTES, too_long.clone());
-    let body = web::Payload::from_request(&request, &mut Payload::Stream { payload: Box::pin(guard) }).await?;
-    let (response, session, stream) = actix_ws::handle_with_protocols(&request, body, &[SUBPROTOCOL])
-        .map_err(|error| ApiError(Problem::new(Code::BadRequest, format!("expected a WebSocket: {error}"))))?;
-    let socket = Socket { session, stream: stream.max_frame_size(MAX_FRAME_BYTES), too_long };
-
+    let (response, socket) = accept_limited(&request, body, &[SUBPROTOCOL], MAX_FRAME_BYTES)?;
     let allowed = signaling.origins.check(request.headers());
     let rooms = signaling.rooms.clone();
     let id = request_id.clone();

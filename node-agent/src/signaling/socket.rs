@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_ws::{CloseCode, CloseReason, Closed, Item, Message as Incoming, MessageStream, Session};
+use actix_ws::{Closed, Item, Message as Incoming, Session};
 use roost_proto::error::{Code, Problem};
 use roost_proto::signaling::{Frame, MAX_FRAME_BYTES, Refusal};
 use roost_server::request_id;
+use roost_server::socket::{Socket, drain, goodbye};
 use serde_json::json;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 
@@ -36,19 +37,11 @@ const FLUSH_MS: u64 = 5_000;
 /// How long a frame that is being written when a connection ends may hold that up.
 const LAST_WRITE_MS: u64 = 500;
 
-/// How long a client may take to answer the close frame.
-const GOODBYE_MS: u64 = 1_000;
+/// The status of a goodbye that is answered.
+const NORMAL: u16 = 1_000;
 
 /// The status of a message that is too long.
 const TOO_LONG: u16 = 1_009;
-
-/// An accepted WebSocket.
-pub(super) struct Socket {
-    pub(super) session: Session,
-    pub(super) stream: MessageStream,
-    /// Notified when a message is longer than allowed.
-    pub(super) too_long: Arc<Notify>,
-}
 
 /// Serves a participant from the knock to the close.
 pub(super) async fn serve(mut socket: Socket, rooms: Arc<Rooms>, knock: Knock) {
@@ -214,7 +207,7 @@ impl Connection {
                 self.write(session.pong(&bytes)).await.ok_or(None)
             }
             Incoming::Pong(_) | Incoming::Nop => Ok(()),
-            Incoming::Close(_) => Err(None),
+            Incoming::Close(_) => Err(Some(answered())),
         }
     }
 
@@ -299,32 +292,10 @@ pub(super) async fn say_goodbye(mut socket: Socket, ending: Ending) {
             return;
         }
     }
-    if !ending.pause.is_zero() {
-        let gone = async {
-            while let Some(Ok(incoming)) = socket.stream.recv().await
-                && !is_close(&incoming)
-            {}
-        };
-        if timeout(ending.pause, gone).await.is_ok() {
-            return;
-        }
+    if !ending.pause.is_zero() && drain(&mut socket.stream, ending.pause).await {
+        return;
     }
-    let reason = CloseReason { code: CloseCode::Other(ending.code), description: Some(ending.reason.to_owned()) };
-    let limit = Duration::from_millis(GOODBYE_MS);
-    if let Ok(Ok(())) = timeout(limit, socket.session.close(Some(reason))).await {
-        // The client says goodbye too, and waits until the connection ends. Ended before that, what it was still
-        // sending would reset the connection, and the close frame would be lost.
-        let answered = async {
-            while let Some(Ok(incoming)) = socket.stream.recv().await
-                && !is_close(&incoming)
-            {}
-        };
-        let _ = timeout(limit, answered).await;
-    }
-}
-
-fn is_close(incoming: &Incoming) -> bool {
-    matches!(incoming, Incoming::Close(_))
+    goodbye(socket.session, socket.stream, ending.code, ending.reason).await;
 }
 
 fn bad_request(detail: &str) -> Ending {
@@ -334,6 +305,11 @@ fn bad_request(detail: &str) -> Ending {
 fn binary() -> Ending {
     let detail = "binary frame: expected a text frame";
     Ending { code: 4_400, ..bad_request(detail) }
+}
+
+/// The client said goodbye, and waits for the answer.
+fn answered() -> Ending {
+    Ending { last: None, pause: Duration::ZERO, code: NORMAL, reason: "" }
 }
 
 fn too_long() -> Ending {

@@ -8,11 +8,11 @@ use actix_ws::Message;
 use roost_proto::error::{CloseReason, Code, Problem};
 use roost_proto::id::{InvalidId, NamespaceId, PeerId, RequestId, RoomKey, RoomName};
 use roost_proto::redirect::{DEFAULT_NAMESPACE, SignalingQuery, SoraClient, SoraServer};
-use roost_server::socket::close_reason;
+use roost_server::socket::{Socket, close_reason};
 
 use super::outbox::{Ending, Outbox};
 use super::rooms::Rooms;
-use super::socket::{Socket, say_goodbye};
+use super::socket::say_goodbye;
 use crate::door::{Answer, Knock};
 
 /// Waits for `connect`, and answers it.

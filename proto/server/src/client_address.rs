@@ -61,6 +61,16 @@ impl ClientAddress {
     }
 }
 
+/// Reads a list of networks for serde; a single address counts as a network of one.
+pub fn networks<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let network = |text: String| {
+        text.parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map_err(|_| serde::de::Error::custom(format!("{text:?}: expected an address or network, like 10.0.0.0/8")))
+    };
+    Vec::<String>::deserialize(deserializer)?.into_iter().map(network).collect()
+}
+
 impl FromStr for TrustedHeader {
     type Err = String;
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 use roost_proto::id::NamespaceId;
+use roost_proto::redirect::DEFAULT_NAMESPACE;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_path_to_error::Segment;
@@ -120,6 +121,14 @@ pub fn masked<S: Serialize>(table: &str, settings: &S, shared: &Shared) -> Resul
 }
 
 impl Shared {
+    /// The most participants in one room of the namespace; 0: no limit. A namespace that is not configured has the
+    /// values of `default`.
+    #[must_use]
+    pub fn most_participants(&self, namespace: &NamespaceId) -> u32 {
+        let settings = self.namespaces.get(namespace).or_else(|| self.namespaces.get(DEFAULT_NAMESPACE));
+        settings.map_or(0, |settings| settings.max_participants_per_room)
+    }
+
     /// The API key that `token` is, with its name.
     #[must_use]
     pub fn api_key(&self, token: &str) -> Option<(&str, &ApiKey)> {
@@ -278,6 +287,16 @@ mod tests {
                 dev: false,
             }
         }
+    }
+
+    #[test]
+    fn a_namespace_that_is_not_configured_has_the_values_of_default() {
+        let file = "[namespaces.default]\nmax_participants_per_room = 7\n[namespaces.acme]";
+        let (_, shared) = load_text(&Flags::default(), file).expect("valid");
+        for (namespace, most) in [("default", 7), ("acme", 0), ("other", 7)] {
+            assert_eq!(shared.most_participants(&NamespaceId::new(namespace).expect("valid")), most, "{namespace}");
+        }
+        assert_eq!(Shared::default().most_participants(&NamespaceId::new("other").expect("valid")), 0);
     }
 
     #[test]

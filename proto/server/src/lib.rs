@@ -4,6 +4,7 @@
 pub mod bearer;
 pub mod client_address;
 pub mod config;
+pub mod guard;
 pub mod health;
 pub mod keys;
 pub mod listen;

@@ -2,9 +2,14 @@
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::time::Duration;
 
 /// How many connections may wait to be accepted. The standard library's 128 is too few when all clients come back.
 const BACKLOG: i32 = 4_096;
+
+/// A client that reads nothing, or is cut off, keeps a connection for so long at most while something waits to be sent to
+/// it. The system's own limit is a quarter of an hour for one that is cut off; one that lives and does not read has none.
+const UNREAD_WITHIN: Duration = Duration::from_secs(30);
 
 /// Why a listener is not there.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +39,10 @@ pub fn ready_line(line: &serde_json::Value) -> io::Result<()> {
 
 fn listen(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(addresses)?;
-    socket2::SockRef::from(&listener).listen(BACKLOG)?;
+    let socket = socket2::SockRef::from(&listener);
+    // Connections inherit it.
+    socket.set_tcp_user_timeout(Some(UNREAD_WITHIN))?;
+    socket.listen(BACKLOG)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
@@ -50,6 +58,15 @@ mod tests {
         let error = bind("listen", &address).expect_err("it is taken");
         assert!(matches!(error, ListenError::Unavailable { .. }), "{error:?}");
         assert_eq!(error.to_string(), format!("listen: {address:?}: cannot be listened on"));
+    }
+
+    #[test]
+    fn connections_inherit_how_long_they_wait_for_one_who_does_not_read() {
+        let listener = bind("listen", "127.0.0.1:0").expect("a port is free");
+        let _client = std::net::TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
+        let (accepted, _) = listener.accept().expect("it is there");
+        let limit = socket2::SockRef::from(&accepted).tcp_user_timeout().expect("it is read");
+        assert_eq!(limit, Some(UNREAD_WITHIN));
     }
 
     #[test]

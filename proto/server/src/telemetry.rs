@@ -78,7 +78,8 @@ fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
     if !level.split(',').map(str::trim).all(known) {
         return Err(wrong(None));
     }
-    EnvFilter::try_new(level).map_err(|source| wrong(Some(source)))
+    // The HTTP server has a line for each of its threads; they say nothing that our own lines don't.
+    EnvFilter::try_new(format!("actix_server=warn,{level}")).map_err(|source| wrong(Some(source)))
 }
 
 fn subscriber<W>(format: LogFormat, filter: EnvFilter, writer: W) -> Box<dyn Subscriber + Send + Sync>

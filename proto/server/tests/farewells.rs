@@ -41,6 +41,19 @@ async fn a_retryable_answer_is_told_at_once_and_closed_after_a_pause() {
 }
 
 #[actix_web::test]
+async fn one_who_is_refused_and_sends_far_too_much_is_closed_no_sooner() {
+    let (address, server) = start().await;
+    let mut client = connect(address, "/protoo/no_node").await;
+    let start = Instant::now();
+    client.send(Message::text("x".repeat(1024 * 1024))).await.unwrap();
+    client.send(Message::text("x")).await.unwrap();
+    next(&mut client).await;
+    assert_eq!(closed(&mut client).await, (4503, "no_node".to_owned()));
+    assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
+    server.stop(false).await;
+}
+
+#[actix_web::test]
 async fn other_dialects_are_closed_with_4000_and_the_status() {
     let (address, server) = start().await;
     for (code, close) in [(Code::BadId, 4400), (Code::BodyTooLarge, 4413), (Code::StoreUnavailable, 4503)] {

@@ -1,6 +1,7 @@
 //! How participants and rooms end: replaced, sent elsewhere, a worker that goes down, a room that is empty.
 
 use roost_proto::media::MediaEvent;
+use tokio_tungstenite::tungstenite::Message;
 
 use super::client::Generation::{First, Second};
 use super::*;
@@ -39,6 +40,17 @@ async fn who_waits_at_the_door_for_longer_does_not_replace_its_own_later_connect
     assert_eq!(first.closed().await, (4000, "replaced".to_owned()));
     second.settle().await;
     assert_eq!(node.rooms.participants(), 1);
+}
+
+#[actix_web::test]
+async fn who_says_goodbye_is_answered_and_its_connection_ends() {
+    let node = node().await;
+    let mut ann = node.client("room", "ann").await;
+    ann.join(First, "Ann").await;
+    ann.send_message(Message::Close(None)).await;
+    assert_eq!(ann.closed().await.0, 1000);
+    assert_eq!(ann.closed().await, (0, "no close frame".to_owned()), "the connection has ended");
+    until("it is gone", || node.rooms.participants() == 0).await;
 }
 
 #[actix_web::test]

@@ -17,7 +17,7 @@ use roost_proto::id::{Epoch, NodeId, Region, RoomKey};
 use roost_proto::redirect::{Redirect, location};
 use roost_server::{AllowedOrigins, ClientAddress};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use self::client::Client;
 use super::*;

@@ -13,18 +13,26 @@ use actix_web::web::Bytes;
 use futures_util::Stream;
 use tokio::sync::Notify;
 
-/// A participant's bytes. After a message that is too long nothing comes out any more: the rest is read and dropped,
-/// so that the client can still read why it is closed.
-pub(super) struct Guard {
+/// A client's bytes. After a message that is too long nothing comes out any more: the rest is read and dropped, so that
+/// the client can still read why it is closed.
+pub struct Guard {
     payload: Payload,
     scanner: Scanner,
     too_long: Arc<Notify>,
     over: bool,
 }
 
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Guard").field("scanner", &self.scanner).field("over", &self.over).finish()
+    }
+}
+
 impl Guard {
-    /// Lets messages of at most `limit` bytes pass; `too_long` is notified at the first longer one.
-    pub(super) fn new(payload: Payload, limit: usize, too_long: Arc<Notify>) -> Self {
+    /// Lets messages of at most `limit` bytes pass, counted over all fragments of one; `too_long` is notified at the
+    /// first longer one, as soon as its header announces it.
+    #[must_use]
+    pub fn new(payload: Payload, limit: usize, too_long: Arc<Notify>) -> Self {
         Self { payload, scanner: Scanner::new(limit), too_long, over: false }
     }
 }
