@@ -209,7 +209,10 @@ export class Session {
       notification: (method, data) => {
         if (method === 'redirect') redirected(data);
         else if (method === 'error') failed(data);
-        else member.notification(method, data);
+        else {
+          if (method === 'mediasoup-version') this.arrived(data);
+          member.notification(method, data);
+        }
       },
     });
     const failed = (problem: Problem) => {
@@ -257,6 +260,11 @@ export class Session {
     const { connections } = this.status;
     this.status = { state: 'connecting', why, redirects, connections, host: hostOf(place.location), ...known };
     this.changed(this.status);
+  }
+
+  /** A node says where the participant is; who came straight to it knows that from nobody else. */
+  private arrived({ node, region, epoch }: { node?: string; region?: string; epoch?: number }): void {
+    this.set({ ...(node && { node }), ...(region && { region }), ...(epoch && { epoch }) });
   }
 
   private set(change: Partial<Status>): Status {

@@ -73,6 +73,18 @@ test('a redirect does not wait for the close that follows it', async () => {
   await ended;
 });
 
+test('who comes straight to a node learns from it where that is', async () => {
+  const place = { version: 'mediasoup', node: 'fra-1', region: 'eu/central', epoch: 7 };
+  const cluster = new Cluster([(socket) => void socket.accept().tell('mediasoup-version', place)]);
+  const session = cluster.session({ kind: 'socket', url: 'ws://fra-1/' });
+  const ended = session.run();
+  await settle();
+  const { state, node, region, epoch } = session.status;
+  assert.deepEqual([state, node, region, epoch], ['joined', 'fra-1', 'eu/central', 7]);
+  session.leave();
+  await ended;
+});
+
 test('a loop of redirects ends after the third', async () => {
   const cluster = new Cluster([redirectTo('ws://round/', 'round')]);
   const { state, why } = await cluster.session().run();
