@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
+use actix_web::http::Uri;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use roost_server::{AllowedOrigins, ClientAddress, ClusterKeys, ConfigError, LogFormat, Shared, TrustedHeader, config};
@@ -44,15 +45,16 @@ pub(crate) struct Flags {
     /// Where agents reach the cluster listener.
     #[arg(long, env = "ROOST_CLUSTER_URL", value_name = "URL")]
     cluster_url: Option<String>,
-    /// `embedded`, or the URL of a Redis [default: embedded].
-    #[arg(long, env = "ROOST_STORE", value_name = "STORE")]
+    /// `embedded`, or the URL of a Redis [default: embedded]. One with a password belongs in the environment or the file:
+    /// other users of the machine can read arguments.
+    #[arg(long, env = "ROOST_STORE", value_name = "STORE", hide_env_values = true)]
     store: Option<String>,
     /// What the names of all keys in Redis begin with [default: roost].
     #[arg(long, env = "ROOST_STORE_PREFIX", value_name = "TEXT")]
     store_prefix: Option<String>,
     /// The certificates that Redis's own must be signed by, instead of the machine's roots.
-    #[arg(long, env = "ROOST_STORE_CA", value_name = "FILE")]
-    store_ca: Option<PathBuf>,
+    #[arg(long, env = "ROOST_STORE_CA_FILE", value_name = "FILE")]
+    store_ca_file: Option<PathBuf>,
     /// A proxy, or a network of them, whose word on the client's address counts.
     #[arg(long, env = "ROOST_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
     trusted_proxy: Vec<String>,
@@ -93,7 +95,8 @@ pub(crate) struct Settings {
     pub cluster_url: Option<String>,
     pub store: String,
     pub store_prefix: String,
-    pub store_ca: Option<PathBuf>,
+    pub store_ca_file: Option<PathBuf>,
+    #[serde(deserialize_with = "roost_server::client_address::networks")]
     pub trusted_proxy: Vec<IpNet>,
     pub trusted_header: TrustedHeader,
     pub cors_origin: AllowedOrigins,
@@ -115,7 +118,7 @@ impl Default for Settings {
             cluster_url: None,
             store: "embedded".to_owned(),
             store_prefix: "roost".to_owned(),
-            store_ca: None,
+            store_ca_file: None,
             trusted_proxy: Vec::new(),
             trusted_header: TrustedHeader::default(),
             cors_origin: AllowedOrigins::default(),
@@ -175,7 +178,10 @@ impl Settings {
         if !self.dev && self.cluster_key_file.is_none() {
             return Err(ConfigError::wrong("cluster_key_file", "", "a file with the cluster key, or --dev"));
         }
-        let is_url = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+        let is_url = |url: &str| {
+            let has_host = |uri: &Uri| uri.host().is_some_and(|host| !host.is_empty());
+            url.parse::<Uri>().is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && has_host(&uri))
+        };
         match &self.cluster_url {
             None if !self.dev => {
                 return Err(ConfigError::wrong("cluster_url", "", "the URL where agents reach us, or --dev"));
@@ -186,7 +192,9 @@ impl Settings {
             _ => {}
         }
         if self.tls_cert.is_some() != self.tls_key.is_some() {
-            return Err(ConfigError::wrong("tls_cert", &self.tls_cert, "both tls_cert and tls_key, or neither"));
+            let given = self.tls_cert.as_ref().or(self.tls_key.as_ref()).map(|path| path.display().to_string());
+            let given = given.unwrap_or_default();
+            return Err(ConfigError::wrong("tls_cert", given, "both tls_cert and tls_key, or neither"));
         }
         Ok(())
     }

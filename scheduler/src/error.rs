@@ -9,6 +9,11 @@ pub(crate) fn store_unavailable() -> Problem {
     Problem::new(Code::StoreUnavailable, "the room is not known here, and the shared store does not answer")
 }
 
+/// The room may be one that a node has yet to tell of.
+pub(crate) fn starting() -> Problem {
+    Problem::new(Code::Starting, "nodes are still saying which rooms they hold")
+}
+
 /// No node can take the room.
 pub(crate) fn no_node(refused: NoNode) -> Problem {
     let detail = match refused.rejections.as_slice() {

@@ -56,8 +56,7 @@ pub(crate) fn serve(flags: &Flags) -> Result<(), Failure> {
     if flags.print_config {
         return Ok(config::print("scheduler", &settings, &rules.shared)?);
     }
-    // The HTTP server has a line for each of its threads; they say nothing that our own lines don't.
-    telemetry::init(settings.log_format, &format!("actix_server=warn,{}", settings.log_level))?;
+    telemetry::init(settings.log_format, &settings.log_level)?;
     actix_web::rt::System::new().block_on(run(&settings, rules, store, tls))
 }
 
@@ -108,7 +107,8 @@ async fn run(
     let _ = stop.send(true);
     actix_web::rt::spawn(async move {
         signals.next().await;
-        std::process::exit(1);
+        // It does what it was told to.
+        std::process::exit(0);
     });
     for handle in &handles {
         actix_web::rt::spawn(handle.stop(true));

@@ -207,14 +207,18 @@ impl Cluster {
         Ok(Node { id: plan.id.clone(), signaling: listener("signaling")?, control: listener("control")?, process })
     }
 
-    /// Waits until each scheduler is ready and knows every running node as alive.
+    /// Waits until each scheduler is ready and knows every running node as alive, with a media worker that runs.
     pub async fn settled(&self) -> Result<(), Trouble> {
         for scheduler in &self.schedulers {
             let want = self.nodes.len();
             wait::until("the scheduler is ready and knows every node", NODES_WITHIN, || async {
                 let ready = self.http.get(format!("http://{}/readyz", scheduler.public)).send().await.ok()?;
                 let nodes = self.admin(scheduler, "/v1/nodes?limit=1000").await.ok()?;
-                let alive = nodes["items"].as_array()?.iter().filter(|node| node["state"] == "alive").count();
+                let works = |node: &&Value| {
+                    let workers = node["workers"].as_array();
+                    node["state"] == "alive" && workers.is_some_and(|all| all.iter().any(|one| one["state"] == "up"))
+                };
+                let alive = nodes["items"].as_array()?.iter().filter(works).count();
                 (ready.status().is_success() && alive == want).then_some(())
             })
             .await

@@ -1,9 +1,6 @@
 //! What settings must be like. Each error names the key, its value, and what was expected.
 
-use std::net::{IpAddr, ToSocketAddrs};
-
-use ipnet::IpNet;
-use serde::{Deserialize, Deserializer};
+use std::net::ToSocketAddrs;
 
 use roost_agent_core::lease::{MAX_LEASE_MS, MIN_LEASE_MS};
 use roost_proto::report::MediaKind;
@@ -55,7 +52,11 @@ pub(super) fn uplink(settings: &Settings) -> Result<Uplink, ConfigError> {
         "http" | "https" if url.parse::<reqwest::Url>().is_ok() => {
             Ok(Uplink::Scheduler { url: url.trim_end_matches('/').to_owned() })
         }
-        _ => Err(ConfigError::wrong("uplink", &url, "redis://…, rediss://…, or http://SCHEDULER:7402")),
+        _ => {
+            // There may be a password in what follows the scheme.
+            let shown = if scheme.is_empty() { url } else { format!("{scheme}://…") };
+            Err(ConfigError::wrong("uplink", shown, "redis://…, rediss://…, or http://SCHEDULER:7402"))
+        }
     }
 }
 
@@ -135,16 +136,6 @@ pub(super) fn loopback(key: &str, address: &str) -> Result<(), ConfigError> {
     if is_loopback { Ok(()) } else { Err(ConfigError::wrong(key, address, "a loopback address, because of --dev")) }
 }
 
-/// Networks, where a single address counts as a network of one.
-pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    let network = |text: String| {
-        text.parse::<IpNet>()
-            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-            .map_err(|_| serde::de::Error::custom(format!("{text:?}: expected an address or network, like 10.0.0.0/8")))
-    };
-    Vec::<String>::deserialize(deserializer)?.into_iter().map(network).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use roost_server::Shared;
@@ -158,6 +149,21 @@ mod tests {
         assert_eq!(config.uplink, Uplink::Scheduler { url: DEV_UPLINK.to_owned() });
         assert_eq!((config.signaling_listen.as_str(), config.require_ticket), ("127.0.0.1:7410", false));
         assert!(config.settings.cors_origin.is_any());
+    }
+
+    #[test]
+    fn what_is_in_force_is_what_is_printed() {
+        let config = load(|settings| {
+            (settings.dev, settings.workers) = (true, 2);
+            settings.cors_origin = "https://a.example".parse().expect("an origin");
+        });
+        let settings = config.expect("enough").settings;
+        assert_eq!(settings.signaling_listen.as_deref(), Some("127.0.0.1:7410"));
+        assert_eq!(settings.link_listen.as_deref(), Some("127.0.0.1:7412"));
+        assert_eq!(settings.uplink.as_deref(), Some(DEV_UPLINK));
+        assert_eq!((settings.require_ticket, settings.max_participants), (Some(false), 200));
+        assert!(settings.node_id.is_some() && settings.region.is_some() && settings.media_listen.is_some());
+        assert!(!settings.cors_origin.is_any(), "a flag is stronger than the default of --dev");
     }
 
     #[test]
@@ -186,7 +192,7 @@ mod tests {
         type Row = (fn(&mut Settings), &'static str, &'static str);
         let rows: [Row; 14] = [
             (|s| s.dev = false, "cluster_key_file", "expected the file"),
-            (|s| s.uplink = Some("mysql://x".into()), "uplink", "mysql://x"),
+            (|s| s.uplink = Some("mysql://u:secret@x".into()), "uplink", "\"mysql://…\""),
             (|s| s.uplink = Some("redis+sentinel://x".into()), "uplink", "not served yet"),
             (|s| s.signaling_url = Some("http://x".into()), "signaling_url", "ws://"),
             (|s| s.link_url = Some("wss://".into()), "link_url", "wss://"),

@@ -61,8 +61,9 @@ pub(crate) struct Flags {
     /// The URL that schedulers and other agents are given for it.
     #[arg(long, env = "ROOST_LINK_URL", value_name = "URL")]
     link_url: Option<String>,
-    /// The cluster's store, redis://…, or a scheduler, http://HOST:7402.
-    #[arg(long, env = "ROOST_UPLINK", value_name = "URL")]
+    /// The cluster's store, redis://…, or a scheduler, http://HOST:7402. One with a password belongs in the environment or
+    /// the file: other users of the machine can read arguments.
+    #[arg(long, env = "ROOST_UPLINK", value_name = "URL", hide_env_values = true)]
     uplink: Option<String>,
     /// What the cluster's keys in Redis begin with.
     #[arg(long, env = "ROOST_STORE_PREFIX", value_name = "TEXT")]

@@ -52,7 +52,7 @@ pub(crate) struct Settings {
     pub(crate) cluster_key_file: Option<PathBuf>,
     pub(crate) tls_cert: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
-    #[serde(deserialize_with = "check::networks")]
+    #[serde(deserialize_with = "roost_server::client_address::networks")]
     pub(crate) trusted_proxy: Vec<IpNet>,
     pub(crate) trusted_header: TrustedHeader,
     pub(crate) cors_origin: AllowedOrigins,
@@ -101,7 +101,7 @@ impl Default for Settings {
             trusted_header: TrustedHeader::default(),
             cors_origin: AllowedOrigins::default(),
             log_format: LogFormat::default(),
-            log_level: "info,actix_server=warn".to_owned(),
+            log_level: "info".to_owned(),
             temporary: false,
             standalone: false,
             dev: false,
@@ -164,7 +164,9 @@ impl Config {
             check::loopback("signaling_listen", &signaling_listen)?;
             check::loopback("control_listen", &settings.control_listen)?;
             check::loopback("link_listen", &link_listen)?;
-            settings.cors_origin = AllowedOrigins::any();
+            if settings.cors_origin == AllowedOrigins::default() {
+                settings.cors_origin = AllowedOrigins::any();
+            }
         }
         let require_ticket = settings.require_ticket.unwrap_or(!is_local);
         if require_ticket && keys.is_none() {
@@ -174,7 +176,19 @@ impl Config {
                 "false, or a cluster_key_file to check tickets with",
             ));
         }
-        let media_listen = if settings.dev { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+        let host = if settings.dev { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+        let media_listen = settings.media_listen.unwrap_or(IpAddr::V4(host));
+        if settings.max_participants == 0 {
+            settings.max_participants = u32::from(settings.workers) * PARTICIPANTS_PER_WORKER;
+        }
+        // What is in force is what `--print-config` shows.
+        settings.node_id = Some(node.clone());
+        settings.region = Some(region.clone());
+        settings.signaling_listen = Some(signaling_listen.clone());
+        settings.link_listen = Some(link_listen.clone());
+        settings.uplink = uplink.url().map(str::to_owned);
+        settings.require_ticket = Some(require_ticket);
+        settings.media_listen = Some(media_listen);
         Ok(Self {
             node,
             region,
@@ -183,14 +197,20 @@ impl Config {
             uplink,
             keys,
             require_ticket,
-            max_participants: match settings.max_participants {
-                0 => u32::from(settings.workers) * PARTICIPANTS_PER_WORKER,
-                most => most,
-            },
-            media_listen: settings.media_listen.unwrap_or(IpAddr::V4(media_listen)),
+            max_participants: settings.max_participants,
+            media_listen,
             settings,
             shared,
         })
+    }
+}
+
+impl Uplink {
+    fn url(&self) -> Option<&str> {
+        match self {
+            Self::Redis { url } | Self::Scheduler { url } => Some(url),
+            Self::Standalone => None,
+        }
     }
 }
 

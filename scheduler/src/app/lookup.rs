@@ -17,7 +17,7 @@ use roost_store::StoreError;
 use roost_store::operation::{Grant, Granted, Prolonged};
 
 use super::Scheduler;
-use crate::error::{no_node, store_unavailable};
+use crate::error::{no_node, starting, store_unavailable};
 
 /// How often one lookup may lose against others before it gives up.
 const MOST_TRIES: usize = 8;
@@ -92,7 +92,7 @@ impl Scheduler {
     ) -> Result<Step, Problem> {
         loop {
             let late = match step {
-                Step::Wait { .. } => Problem::new(Code::Starting, "nodes are still saying which rooms they hold"),
+                Step::Wait { .. } => starting(),
                 Step::Unreached => store_unavailable(),
                 step => return Ok(step),
             };

@@ -5,7 +5,7 @@ use roost_proto::id::RoomKey;
 use roost_proto::room::RoomView;
 
 use super::Scheduler;
-use crate::error::store_unavailable;
+use crate::error::{starting, store_unavailable};
 
 impl Scheduler {
     /// The room, if it is granted or open.
@@ -16,6 +16,7 @@ impl Scheduler {
         match view.room(key, now) {
             Some(room) => Ok(room.view(key)),
             None if view.grace.run(key.bucket()).is_none() => Err(store_unavailable()),
+            None if view.grace.left_ms(key.bucket(), now) > 0 => Err(starting()),
             None => Err(Problem::new(Code::RoomNotFound, format!("room {:?}: no node holds it", key.room))),
         }
     }

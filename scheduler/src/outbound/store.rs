@@ -17,7 +17,7 @@ pub(crate) fn open(settings: &Settings) -> Result<Arc<dyn Store>, InvalidSetting
         prefix: settings.store_prefix.clone(),
         // One for each thread, made when it first calls: a shared one would wake another thread for each call.
         connections: threads + FURTHER_THREADS,
-        ca_file: settings.store_ca.clone(),
+        ca_file: settings.store_ca_file.clone(),
         ..RedisSettings::default()
     };
     open_store(&settings.store, &redis)
