@@ -1,5 +1,6 @@
 //! Identifiers, checked when they are made: one that exists is valid.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -67,6 +68,12 @@ macro_rules! id {
             /// The text of it.
             #[must_use]
             pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
                 &self.0
             }
         }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use roost_agent_core::hold::{Offer, Verdict};
 use roost_proto::error::{Code, Problem, Reason, ReasonCount, Rejection};
-use roost_proto::id::{Epoch, NamespaceId, RoomKey};
+use roost_proto::id::{Epoch, RoomKey};
 use roost_proto::redirect::{MAX_REDIRECTS, Redirect, location};
 use roost_proto::report::Mode;
 use roost_proto::time::Millis;
@@ -196,7 +196,7 @@ impl Gate {
         if state.guests >= self.limits.participants {
             return Err(self.refusal(Reason::FullParticipants));
         }
-        let most = self.room_limit(&room.namespace);
+        let most = self.shared.most_participants(&room.namespace);
         let inside = state.holdings.get(room).map_or(0, |hold| hold.guests);
         if most > 0 && inside >= most {
             return Err(Problem::new(
@@ -216,14 +216,6 @@ impl Gate {
             return Err(self.refusal(Reason::FullRooms));
         }
         Ok(())
-    }
-
-    fn room_limit(&self, namespace: &NamespaceId) -> u32 {
-        let namespaces = &self.shared.namespaces;
-        let settings = namespaces
-            .get(namespace)
-            .or_else(|| namespaces.iter().find(|(name, _)| name.as_str() == "default").map(|(_, settings)| settings));
-        settings.map_or(0, |settings| settings.max_participants_per_room)
     }
 
     fn refusal(&self, reason: Reason) -> Problem {

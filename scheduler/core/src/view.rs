@@ -199,7 +199,7 @@ impl View {
     /// All nodes, by name, those after `after`.
     pub fn nodes(&self, after: Option<&NodeId>) -> impl Iterator<Item = (&NodeId, &Node)> {
         use std::ops::Bound::{Excluded, Unbounded};
-        self.nodes.range((after.map_or(Unbounded, Excluded), Unbounded))
+        self.nodes.range::<NodeId, _>((after.map_or(Unbounded, Excluded), Unbounded))
     }
 
     /// The node's state.

@@ -26,28 +26,35 @@ const BEAT: Duration = Duration::from_secs(1);
 const ENLISTED_MS: u64 = 5_000;
 /// Pauses between attempts to watch the store again.
 const PAUSES_MS: [u64; 5] = [50, 200, 500, 1_000, 2_000];
+/// A watch that ends earlier has failed too: it reads everything that is there, and must not do so again and again.
+const LASTING_MS: u64 = 10_000;
 
 const _: () = assert!(3 * BEAT.as_millis() < ENLISTED_MS as u128, "a living scheduler stays on the list");
 
 /// Watches the store, again and again, until the process ends.
 pub(crate) async fn follow(scheduler: Arc<Scheduler>, commands: Commands, look: Arc<Notify>) {
     let mut failed = 0;
+    let mut is_told = false;
     loop {
+        failed += 1;
         match scheduler.begin_watch().await {
             Ok(events) => {
                 tracing::info!(store = scheduler.store.kind(), "events come from the store");
-                failed = 0;
+                is_told = false;
+                let began = scheduler.clock.now();
                 scheduler.fold_all(events, &commands, &look).await;
                 let now = scheduler.clock.now();
                 scheduler.view_mut().stop_listening(now);
                 tracing::warn!("no events come from the store any more");
-            }
-            Err(error) => {
-                if failed == 0 {
-                    tracing::warn!(%error, "the store cannot be watched; trying again");
+                if now.since(began) >= LASTING_MS {
+                    failed = 0;
                 }
-                failed += 1;
             }
+            Err(error) if !is_told => {
+                tracing::warn!(%error, "the store cannot be watched; trying again");
+                is_told = true;
+            }
+            Err(_) => {}
         }
         sleep(Duration::from_millis(PAUSES_MS[failed.min(PAUSES_MS.len() - 1)])).await;
     }

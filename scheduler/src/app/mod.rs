@@ -120,13 +120,6 @@ impl Rules {
 
     /// The most participants in one room of the namespace; 0: no limit.
     pub(crate) fn most_participants(&self, namespace: &NamespaceId) -> u32 {
-        if self.shared.namespaces.is_empty() {
-            return 0;
-        }
-        let own = self.shared.namespaces.get(namespace);
-        let settings = own.or_else(|| {
-            self.shared.namespaces.iter().find(|(name, _)| name.as_str() == "default").map(|(_, settings)| settings)
-        });
-        settings.map_or(0, |settings| settings.max_participants_per_room)
+        self.shared.most_participants(namespace)
     }
 }

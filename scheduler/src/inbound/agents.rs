@@ -12,13 +12,13 @@ use roost_proto::command::Command;
 use roost_proto::error::{Code, Problem};
 use roost_proto::uplink::{UplinkMessage, UplinkRequest};
 use roost_server::problem::other_methods;
-use roost_server::{ApiError, request_id, socket};
+use roost_server::{ApiError, bearer, request_id, socket};
 use roost_store::StoreError;
 use roost_store::operation::{NodeAnswer, NodeOperation, Registered};
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
-use super::{client, public};
+use super::public;
 use crate::app::Scheduler;
 
 /// The largest message of an agent: a full report of ten thousand rooms fits in well.
@@ -42,7 +42,7 @@ pub(crate) fn configure(config: &mut web::ServiceConfig, scheduler: &web::Data<S
 }
 
 fn check_proof(request: &HttpRequest, scheduler: &Scheduler) -> Result<(), Problem> {
-    let token = client::bearer(request)
+    let token = bearer::token(request.headers())
         .ok_or_else(|| Problem::new(Code::ClusterKeyInvalid, "header Authorization: expected Bearer and a proof"))?;
     scheduler.rules.keys.check_proof(token, SystemTime::now())
 }

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use actix_web::HttpRequest;
-use actix_web::http::header::AUTHORIZATION;
 use roost_proto::id::NamespaceId;
 use roost_proto::lookup::{Client, LookupRequest};
+use roost_server::bearer;
 
 use crate::app::Scheduler;
 
@@ -15,17 +15,13 @@ pub(super) fn address(request: &HttpRequest, scheduler: &Scheduler) -> Option<Ip
     Some(scheduler.rules.client_address.resolve(peer, request.headers()))
 }
 
-/// The token of `Authorization: Bearer …`.
-pub(super) fn bearer(request: &HttpRequest) -> Option<&str> {
-    let (scheme, token) = request.headers().get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
 /// Whether the caller holds an API key for the namespace, or all callers are believed.
 pub(super) fn is_believed(request: &HttpRequest, namespace: &NamespaceId, scheduler: &Scheduler) -> bool {
     let rules = &scheduler.rules;
     rules.dev
-        || bearer(request).and_then(|token| rules.shared.api_key(token)).is_some_and(|(_, key)| key.allows(namespace))
+        || bearer::token(request.headers())
+            .and_then(|token| rules.shared.api_key(token))
+            .is_some_and(|(_, key)| key.allows(namespace))
 }
 
 /// The client: what the caller says if it is believed, else only where the request came from.

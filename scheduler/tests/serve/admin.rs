@@ -61,9 +61,17 @@ async fn each_listener_describes_itself_and_its_health() {
     let paths = |document: &Value| document["paths"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(
         paths(&public),
-        ["/v1/namespaces/{namespace}/rooms/{room}", "/v1/namespaces/{namespace}/rooms/{room}/lookup"]
+        [
+            "/healthz",
+            "/readyz",
+            "/v1/namespaces/{namespace}/rooms/{room}",
+            "/v1/namespaces/{namespace}/rooms/{room}/lookup"
+        ]
     );
-    assert_eq!(paths(&admin), ["/v1/cluster", "/v1/nodes", "/v1/nodes/{id}", "/v1/rooms"]);
+    assert_eq!(
+        paths(&admin),
+        ["/healthz", "/metrics", "/readyz", "/v1/cluster", "/v1/nodes", "/v1/nodes/{id}", "/v1/rooms"]
+    );
     for schema in ["LookupRequest", "LookupReply", "Problem", "RoomView"] {
         assert!(public["components"]["schemas"][schema].is_object(), "{schema}");
     }
