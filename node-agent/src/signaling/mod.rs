@@ -2,6 +2,7 @@
 
 mod answer;
 mod farewell;
+mod fragments;
 mod index;
 mod outbox;
 mod participant;

@@ -138,7 +138,17 @@ fn transport(data: &mut Data) -> Result<NewTransport, Refusal> {
 fn profile(data: &mut Data) -> Result<Profile, Refusal> {
     let rtp_capabilities = match data.0.remove("rtpCapabilities") {
         None | Some(Value::Null) => None,
-        Some(capabilities) => Some(checked("rtpCapabilities", capabilities, RTP_BYTES)?.into()),
+        Some(capabilities) => {
+            // Wrong ones would be noticed with the first consumer only, where nobody waits for an answer.
+            let is_list = |field: &str| {
+                capabilities[field].is_null()
+                    || capabilities[field].as_array().is_some_and(|list| list.iter().all(Value::is_object))
+            };
+            if !is_list("codecs") || !is_list("headerExtensions") {
+                return Err(wrong("rtpCapabilities", "codecs and headerExtensions, lists of objects"));
+            }
+            Some(checked("rtpCapabilities", capabilities, RTP_BYTES)?.into())
+        }
     };
     let device = Value::Object(data.map("device")?);
     Ok(Profile { display_name: data.optional_text("displayName")?.unwrap_or_default(), device, rtp_capabilities })
@@ -273,6 +283,8 @@ mod tests {
             ("join", json!({"device": []}), 400, "device"),
             ("join", json!({"device": much}), 400, "device: expected at most 8192"),
             ("join", json!({"rtpCapabilities": "all"}), 400, "rtpCapabilities"),
+            ("join", json!({"rtpCapabilities": {"codecs": "x"}}), 400, "rtpCapabilities"),
+            ("join", json!({"rtpCapabilities": {"headerExtensions": [1]}}), 400, "rtpCapabilities"),
             ("createWebRtcTransport", json!({"forceTcp": 1}), 400, "forceTcp"),
             ("connectWebRtcTransport", json!({"transportId": "t"}), 400, "dtlsParameters"),
             ("connectWebRtcTransport", json!({"dtlsParameters": {}}), 400, "transportId"),

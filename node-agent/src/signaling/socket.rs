@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix_ws::{Closed, Item, Message as Incoming, Session};
 use roost_proto::error::{Code, Problem};
-use roost_proto::signaling::{Frame, MAX_FRAME_BYTES, Refusal};
+use roost_proto::signaling::{Frame, Refusal};
 use roost_server::request_id;
 use roost_server::socket::{Socket, drain, goodbye};
 use serde_json::json;
@@ -14,6 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 
 use super::farewell;
+use super::fragments::{Fragments, Unfit};
 use super::outbox::{Ending, Outbox, Text};
 use super::participant::{Message, Participant};
 use super::rooms::{Limits, RoomSettings, Rooms};
@@ -110,8 +111,7 @@ struct Connection {
     heard: Instant,
     /// When the frames so far would have come at the steady rate.
     paced: Instant,
-    /// The fragments of a message so far.
-    fragments: Vec<u8>,
+    fragments: Fragments,
 }
 
 impl Connection {
@@ -132,7 +132,17 @@ impl Connection {
         tasks.spawn(request_id::within(id.clone(), carry_out(participant.clone(), waiting)));
         tasks.spawn(request_id::within(id, subscribe(participant.clone())));
         let now = Instant::now();
-        Self { participant, outbox, frames, messages, tasks, limits, heard: now, paced: now, fragments: Vec::new() }
+        Self {
+            participant,
+            outbox,
+            frames,
+            messages,
+            tasks,
+            limits,
+            heard: now,
+            paced: now,
+            fragments: Fragments::default(),
+        }
     }
 
     /// Runs until the connection has to end; none if the participant is gone already.
@@ -200,7 +210,7 @@ impl Connection {
     async fn receive(&mut self, incoming: Incoming, session: &mut Session) -> Result<(), Option<Ending>> {
         match incoming {
             Incoming::Text(text) => self.understand(&text),
-            Incoming::Binary(_) | Incoming::Continuation(Item::FirstBinary(_)) => Err(Some(binary())),
+            Incoming::Binary(_) => Err(Some(binary())),
             Incoming::Continuation(item) => self.gather(item),
             Incoming::Ping(bytes) => {
                 self.pace();
@@ -212,24 +222,14 @@ impl Connection {
     }
 
     fn gather(&mut self, item: Item) -> Result<(), Option<Ending>> {
-        let (bytes, last) = match item {
-            Item::FirstText(bytes) => {
-                self.fragments.clear();
-                (bytes, false)
-            }
-            Item::FirstBinary(bytes) | Item::Continue(bytes) => (bytes, false),
-            Item::Last(bytes) => (bytes, true),
-        };
-        if self.fragments.len() + bytes.len() > MAX_FRAME_BYTES {
-            return Err(Some(too_long()));
-        }
         self.pace();
-        self.fragments.extend_from_slice(&bytes);
-        if !last {
-            return Ok(());
+        match self.fragments.gather(item) {
+            Ok(None) => Ok(()),
+            Ok(Some(text)) => self.understand(&text),
+            Err(Unfit::TooLong) => Err(Some(too_long())),
+            Err(Unfit::Binary) => Err(Some(binary())),
+            Err(Unfit::NotUtf8) => Err(Some(bad_request("frame: expected UTF-8"))),
         }
-        let message = String::from_utf8(std::mem::take(&mut self.fragments));
-        self.understand(&message.map_err(|_| Some(bad_request("frame: expected UTF-8")))?)
     }
 
     fn understand(&mut self, text: &str) -> Result<(), Option<Ending>> {
@@ -303,8 +303,7 @@ fn bad_request(detail: &str) -> Ending {
 }
 
 fn binary() -> Ending {
-    let detail = "binary frame: expected a text frame";
-    Ending { code: 4_400, ..bad_request(detail) }
+    bad_request("binary frame: expected a text frame")
 }
 
 /// The client said goodbye, and waits for the answer.
@@ -312,7 +311,7 @@ fn answered() -> Ending {
     Ending { last: None, pause: Duration::ZERO, code: NORMAL, reason: "" }
 }
 
-fn too_long() -> Ending {
+pub(super) fn too_long() -> Ending {
     Ending { last: None, pause: Duration::ZERO, code: TOO_LONG, reason: "message too long" }
 }
 

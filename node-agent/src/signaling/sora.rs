@@ -8,11 +8,13 @@ use actix_ws::Message;
 use roost_proto::error::{CloseReason, Code, Problem};
 use roost_proto::id::{InvalidId, NamespaceId, PeerId, RequestId, RoomKey, RoomName};
 use roost_proto::redirect::{DEFAULT_NAMESPACE, SignalingQuery, SoraClient, SoraServer};
+use roost_server::request_id;
 use roost_server::socket::{Socket, close_reason};
 
+use super::fragments::{Fragments, Unfit};
 use super::outbox::{Ending, Outbox};
 use super::rooms::Rooms;
-use super::socket::say_goodbye;
+use super::socket::{say_goodbye, too_long};
 use crate::door::{Answer, Knock};
 
 /// Waits for `connect`, and answers it.
@@ -25,26 +27,18 @@ pub(super) async fn serve(
 ) {
     let _open = rooms.open_socket();
     let limit = Duration::from_millis(rooms.settings.limits.join_ms);
-    let first = async {
-        loop {
-            match socket.stream.recv().await? {
-                Ok(Message::Text(text)) => return Some(connect(&text, &query)),
-                Ok(Message::Ping(bytes)) => socket.session.pong(&bytes).await.ok()?,
-                Ok(Message::Pong(_) | Message::Nop) => {}
-                Ok(Message::Close(_)) | Err(_) => return None,
-                Ok(Message::Binary(_) | Message::Continuation(_)) => return Some(Err(bad("a text frame"))),
-            }
-        }
-    };
+    let length = socket.too_long.clone();
     let first = tokio::select! {
-        first = tokio::time::timeout(limit, first) => first,
-        () = socket.too_long.notified() => Ok(Some(Err(bad("a shorter message")))),
+        first = tokio::time::timeout(limit, hear(&mut socket)) => first.unwrap_or_else(|_| {
+            Err(Some(refused(&bad("\"connect\" in time"))))
+        }),
+        () = length.notified() => Err(Some(too_long())),
     };
-    let ending = match first {
-        Ok(None) => return,
-        Err(_) => refused(&bad("\"connect\" in time")),
-        Ok(Some(Err(problem))) => refused(&problem),
-        Ok(Some(Ok(room))) => {
+    let ending = match first.map(|text| connect(&text, &query)) {
+        Err(None) => return,
+        Err(Some(ending)) => ending,
+        Ok(Err(problem)) => refused(&problem),
+        Ok(Ok(room)) => {
             let peer = PeerId::new(request_id.as_str()).expect("a request id is a text of the same rules");
             let (ticket, redirects) = (query.ticket, query.redirects);
             let knock = Knock { room, peer, ticket, client, redirects, request_id };
@@ -53,6 +47,30 @@ pub(super) async fn serve(
         }
     };
     say_goodbye(socket, ending).await;
+}
+
+/// Waits for the first message; none if the client is gone.
+async fn hear(socket: &mut Socket) -> Result<String, Option<Ending>> {
+    let mut fragments = Fragments::default();
+    loop {
+        let gathered = match socket.stream.recv().await {
+            Some(Ok(Message::Text(text))) => return Ok(text.to_string()),
+            Some(Ok(Message::Continuation(item))) => fragments.gather(item),
+            Some(Ok(Message::Binary(_))) => Err(Unfit::Binary),
+            Some(Ok(Message::Ping(bytes))) => {
+                socket.session.pong(&bytes).await.map_err(|_| None)?;
+                Ok(None)
+            }
+            Some(Ok(Message::Pong(_) | Message::Nop)) => Ok(None),
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(None),
+        };
+        match gathered {
+            Ok(None) => {}
+            Ok(Some(text)) => return Ok(text),
+            Err(Unfit::TooLong) => return Err(Some(too_long())),
+            Err(Unfit::Binary | Unfit::NotUtf8) => return Err(Some(refused(&bad("a text frame")))),
+        }
+    }
 }
 
 async fn answer(rooms: Arc<Rooms>, knock: Knock) -> Ending {
@@ -81,7 +99,9 @@ fn connect(text: &str, query: &SignalingQuery) -> Result<RoomKey, Problem> {
 
 pub(super) fn refused(problem: &Problem) -> Ending {
     let (code, reason) = close_reason(problem.code);
-    let last = text(&SoraServer::Error { problem: problem.clone() });
+    let mut problem = problem.clone();
+    problem.request_id = problem.request_id.or_else(request_id::current);
+    let last = text(&SoraServer::Error { problem });
     Ending { last: Some(last), pause: Duration::ZERO, code, reason }
 }
 

@@ -89,7 +89,7 @@ async fn frames_that_are_none_close_the_socket_with_a_reason_and_nobody_else_not
     }
     let mut client = node.client("room", "ann").await;
     client.send_message(Message::binary(vec![1, 2, 3])).await;
-    assert_eq!(client.closed().await, (4400, "bad_request".to_owned()));
+    assert_eq!(client.closed().await, (4000, "bad_request".to_owned()));
     assert_eq!(client.told("error").await["code"], "bad_request");
     for length in [MAX_FRAME_BYTES + 1, 4 * MAX_FRAME_BYTES] {
         let mut client = node.client("room", "ann").await;
@@ -142,6 +142,7 @@ async fn wrong_ids_and_origins_are_refused_for_good() {
         ("/?roomId=room".to_owned(), "bad_request"),
         ("/?peerId=ann".to_owned(), "bad_request"),
         ("/signaling?roomId=a%00b&peerId=ann".to_owned(), "bad_id"),
+        ("/?roomId=%ff&peerId=ann".to_owned(), "bad_id"),
         (format!("/signaling?roomId=room&peerId={long}"), "bad_id"),
         ("/signaling?roomId=room&peerId=ann&namespace=No".to_owned(), "bad_id"),
     ] {

@@ -136,6 +136,9 @@ async fn sora_clients_are_redirected_and_told_that_they_are_not_served_yet() {
     let (told, closed) = connect("here").await;
     assert_eq!((&told["type"], &told["problem"]["code"]), (&"error".into(), &"not_implemented".into()));
     assert_eq!(closed, (4501, "not_implemented".to_owned()));
+    let mut client = Client::try_connect(&node.address, "/signaling", &[]).await.expect("accepted");
+    client.send(&"x".repeat(MAX_FRAME_BYTES + 1)).await;
+    assert_eq!(client.closed().await.0, 1009);
     let (told, closed) = connect("a\nb").await;
     assert_eq!((&told["problem"]["code"], closed.0), (&"bad_id".into(), 4400));
     // The door has opened a claim for it, which is told to be over.
