@@ -14,6 +14,7 @@ use roost_proto::redirect::{
 };
 use roost_proto::signaling::{Frame, MAX_FRAME_BYTES, SUBPROTOCOL};
 use roost_server::problem::other_methods;
+use roost_server::socket::Socket;
 use roost_server::{ApiError, request_id, socket};
 use tokio::time::{interval, timeout};
 
@@ -47,9 +48,9 @@ async fn upgrade(
         return match allowed {
             Err(problem) => socket::refuse(&request, body, &[], &problem),
             Ok(()) => {
-                let (response, session, stream) = socket::accept(&request, body, &[])?;
+                let (response, socket) = socket::accept_limited(&request, body, &[], MAX_FRAME_BYTES)?;
                 let id = request_id::current().unwrap_or_else(request_id::new);
-                actix_web::rt::spawn(request_id::within(id, serve_sora(request, session, stream, query, scheduler)));
+                actix_web::rt::spawn(request_id::within(id, serve_sora(request, socket, query, scheduler)));
                 Ok(response)
             }
         };
@@ -63,8 +64,8 @@ async fn upgrade(
             scheduler.metrics.redirected(Dialect::Protoo);
             let data = serde_json::to_value(&redirect).expect("a redirect has string keys only");
             let frame = Frame::notification("redirect", data).to_text();
-            let (response, session, stream) = socket::accept(&request, body, &[SUBPROTOCOL])?;
-            actix_web::rt::spawn(send_away(session, stream, frame));
+            let (response, socket) = socket::accept_limited(&request, body, &[SUBPROTOCOL], MAX_FRAME_BYTES)?;
+            actix_web::rt::spawn(send_away(socket.session, socket.stream, frame));
             Ok(response)
         }
         Err(problem) => socket::refuse_protoo(&request, body, &problem),
@@ -125,23 +126,20 @@ enum End {
     Redirected,
     Refused(Box<Problem>),
     TooLarge,
+    /// The scheduler is told to stop.
+    Stopping,
     Gone,
 }
 
-async fn serve_sora(
-    request: HttpRequest,
-    mut session: Session,
-    stream: MessageStream,
-    query: SignalingQuery,
-    scheduler: web::Data<Scheduler>,
-) {
-    let mut stream =
-        stream.max_frame_size(MAX_FRAME_BYTES).aggregate_continuations().max_continuation_size(MAX_FRAME_BYTES);
+async fn serve_sora(request: HttpRequest, socket: Socket, query: SignalingQuery, scheduler: web::Data<Scheduler>) {
+    let Socket { mut session, stream, too_long } = socket;
+    let mut stream = stream.aggregate_continuations().max_continuation_size(MAX_FRAME_BYTES);
     let heard = tokio::select! {
         heard = timeout(SAY_WITHIN, hear(&mut session, &mut stream)) => heard.unwrap_or_else(|_| {
             Err(refused(Problem::new(Code::BadRequest, "expected a message connect within 10 s")))
         }),
-        () = scheduler.stopped() => Err(End::Gone),
+        () = too_long.notified() => Err(End::TooLarge),
+        () = scheduler.stopped() => Err(End::Stopping),
     };
     let end = match heard {
         Err(end) => end,
@@ -207,6 +205,7 @@ async fn finish(mut session: Session, stream: AggregatedMessageStream, end: End)
         End::Gone => return,
         End::Redirected => (socket::FINAL, CloseReason::Redirect.as_str()),
         End::TooLarge => (1009, "message_too_large"),
+        End::Stopping => (1001, "stopping"),
         End::Refused(problem) => {
             let close = socket::close_reason(problem.code);
             let mut problem = *problem;
@@ -225,7 +224,12 @@ async fn say_goodbye(session: Session, mut stream: AggregatedMessageStream, code
     let limit = Duration::from_secs(1);
     let reason = actix_ws::CloseReason { code: code.into(), description: Some(reason.to_owned()) };
     if let Ok(Ok(())) = timeout(limit, session.close(Some(reason))).await {
-        let _ = timeout(limit, async { while let Some(Ok(_)) = stream.next().await {} }).await;
+        let gone = async {
+            while let Some(Ok(message)) = stream.next().await
+                && !matches!(message, AggregatedMessage::Close(_))
+            {}
+        };
+        let _ = timeout(limit, gone).await;
     }
 }
 
