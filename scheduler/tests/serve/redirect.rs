@@ -1,8 +1,13 @@
 //! WebSockets at the scheduler: both dialects, and what is wrong with them.
 
+use std::time::Duration;
+
 use futures_util::{SinkExt, StreamExt};
 use roost_proto::redirect::SignalingQuery;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -94,6 +99,20 @@ async fn what_is_wrong_with_a_sora_style_message_is_said() {
         assert_eq!((&answer["type"], &answer["problem"]["code"]), (&json!("error"), &json!(code)), "{message:?}");
         assert_eq!(closed(&mut socket).await, (close, code.to_owned()), "{message:?}");
     }
+}
+
+#[tokio::test]
+async fn a_header_that_announces_gigabytes_is_answered_before_they_come() {
+    let scheduler = Scheduler::start().await;
+    let mut socket = TcpStream::connect(&scheduler.public).await.unwrap();
+    let request = "GET /signaling HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\n\r\n";
+    socket.write_all(request.as_bytes()).await.unwrap();
+    socket.write_all(&[0x81, 0xff, 0, 0, 0, 2, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6]).await.unwrap();
+    let mut read = Vec::new();
+    timeout(Duration::from_secs(5), socket.read_to_end(&mut read)).await.unwrap().unwrap();
+    let closed = read.windows(4).any(|bytes| bytes[0] == 0x88 && bytes[2..] == 1009_u16.to_be_bytes());
+    assert!(closed, "a close frame with 1009");
 }
 
 #[tokio::test]
