@@ -215,8 +215,11 @@ impl NodeStore for EmbeddedStore {
     }
 
     async fn leave(&self, leave: Leave) -> Result<(), StoreError> {
-        self.step(leave.node.bucket(), |bucket, now| bucket.leave(&leave, now));
         let mut state = self.state();
+        let now = (self.clock)();
+        let ((), left) = state.bucket(leave.node.bucket()).leave(&leave, now);
+        let Some(left) = left else { return Ok(()) };
+        state.publish(&left);
         if state.reports.get(&leave.node).is_some_and(|last| last.report.incarnation == leave.incarnation) {
             state.reports.remove(&leave.node);
         }

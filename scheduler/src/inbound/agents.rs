@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use actix_ws::{AggregatedMessage, AggregatedMessageStream, ProtocolError, Session};
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, Closed, ProtocolError, Session};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use roost_proto::command::Command;
@@ -145,9 +145,7 @@ impl Uplink {
                     Err(End::Close(4400, Code::BadRequest.as_str()))
                 }
             },
-            Some(Ok(AggregatedMessage::Ping(payload))) => {
-                self.session.pong(&payload).await.map(|()| None).map_err(|_| End::Gone)
-            }
+            Some(Ok(AggregatedMessage::Ping(payload))) => in_time(self.session.pong(&payload)).await,
             Some(Ok(AggregatedMessage::Pong(_))) => Ok(None),
             Some(Ok(AggregatedMessage::Binary(_))) => Err(End::Close(4400, Code::BadRequest.as_str())),
             Some(Err(ProtocolError::Overflow)) => Err(End::Close(1009, "message_too_large")),
@@ -157,17 +155,24 @@ impl Uplink {
 
     async fn say(&mut self, message: &UplinkMessage<NodeAnswer>) -> Result<Option<UplinkRequest<NodeOperation>>, End> {
         let text = serde_json::to_string(message).expect("messages have string keys only");
-        match tokio::time::timeout(GONE_AFTER, self.session.text(text)).await {
-            Ok(Ok(())) => Ok(None),
-            _ => Err(End::Gone),
-        }
+        in_time(self.session.text(text)).await
     }
 
     async fn ping(&mut self) -> Result<Option<UplinkRequest<NodeOperation>>, End> {
         if self.heard.elapsed() > GONE_AFTER {
             return Err(End::Close(1001, "silent"));
         }
-        self.session.ping(b"").await.map(|()| None).map_err(|_| End::Gone)
+        in_time(self.session.ping(b"")).await
+    }
+}
+
+/// Sends something; an agent that has not read what was sent before for so long is gone.
+async fn in_time(
+    sending: impl Future<Output = Result<(), Closed>>,
+) -> Result<Option<UplinkRequest<NodeOperation>>, End> {
+    match tokio::time::timeout(GONE_AFTER, sending).await {
+        Ok(Ok(())) => Ok(None),
+        _ => Err(End::Gone),
     }
 }
 
