@@ -47,6 +47,9 @@ pub(crate) enum Failure {
     Store(#[from] roost_store::InvalidSetting),
     #[error("a listener failed")]
     Io(#[from] std::io::Error),
+    /// A task that never ends has ended, by a panic that it has logged.
+    #[error("a part of the scheduler has ended; the rest cannot go on without it")]
+    Ended,
 }
 
 impl Failure {
@@ -55,7 +58,7 @@ impl Failure {
         match self {
             Self::Config(_) | Self::Key(_) | Self::Tls(_) | Self::Telemetry(_) | Self::Store(_) => 2,
             Self::Listen(ListenError::Address { .. }) => 2,
-            Self::Listen(ListenError::Unavailable { .. }) | Self::Io(_) => 1,
+            Self::Listen(ListenError::Unavailable { .. }) | Self::Io(_) | Self::Ended => 1,
         }
     }
 }

@@ -1,6 +1,5 @@
 //! From configuration to a running process, and its end.
 
-use std::future::Future;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -17,6 +16,7 @@ use rustls::ServerConfig;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 
 use crate::app::{Rules, Scheduler, follow};
 use crate::config::{Flags, Settings};
@@ -62,14 +62,8 @@ pub(crate) fn serve(flags: &Flags) -> Result<(), Failure> {
 
 /// Says on standard error why the process ends.
 pub(crate) fn complain(failure: &Failure) {
-    let mut text = format!("roost-scheduler: {failure}");
-    let mut cause = std::error::Error::source(failure);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
     // Nobody listens on standard error: there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "roost-scheduler: {}", telemetry::causes(failure));
 }
 
 async fn run(
@@ -95,13 +89,23 @@ async fn run(
         cluster_server(cluster, &scheduler)?,
     ];
     let handles: Vec<ServerHandle> = servers.iter().map(Server::handle).collect();
-    let mut serving = Vec::new();
+    let mut serving = JoinSet::new();
     for server in servers {
-        serving.push(actix_web::rt::spawn(server));
+        serving.spawn_local(server);
     }
-    spawn_tasks(&scheduler);
+    let mut tasks = spawn_tasks(&scheduler);
     announce(&scheduler, public_at, admin_at, cluster_at)?;
-    let reason = signals.next().await;
+    let reason = tokio::select! {
+        reason = signals.next() => reason,
+        // They end with the process. Without one of them it would answer, but from an ever older view.
+        _ = tasks.join_next() => return Err(Failure::Ended),
+        ended = serving.join_next() => {
+            if let Some(Ok(ended)) = ended {
+                ended?;
+            }
+            return Err(Failure::Ended);
+        }
+    };
     tracing::info!(reason, "stopping");
     // Nobody listens any more if this fails.
     let _ = stop.send(true);
@@ -113,9 +117,9 @@ async fn run(
     for handle in &handles {
         actix_web::rt::spawn(handle.stop(true));
     }
-    for server in serving {
-        // A server's task neither panics nor is aborted.
-        if let Ok(ended) = server.await {
+    while let Some(ended) = serving.join_next().await {
+        // One that panics while it stops has stopped.
+        if let Ok(ended) = ended {
             ended?;
         }
     }
@@ -147,18 +151,16 @@ fn announce(
     }))
 }
 
-fn spawn_tasks(scheduler: &Arc<Scheduler>) {
+/// What goes on beside the listeners.
+fn spawn_tasks(scheduler: &Arc<Scheduler>) -> JoinSet<()> {
     let (commands, waiting) = Commands::new();
     let look = Arc::new(Notify::new());
-    spawn(follow::follow(scheduler.clone(), commands, look.clone()));
-    spawn(follow::beat(scheduler.clone(), look));
-    spawn(follow::tick(scheduler.clone()));
-    spawn(commands::send_all(scheduler.clone(), waiting));
-}
-
-/// These end with the process.
-fn spawn(task: impl Future<Output = ()> + 'static) {
-    drop(actix_web::rt::spawn(task));
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(follow::follow(scheduler.clone(), commands, look.clone()));
+    tasks.spawn_local(follow::beat(scheduler.clone(), look));
+    tasks.spawn_local(follow::tick(scheduler.clone()));
+    tasks.spawn_local(commands::send_all(scheduler.clone(), waiting));
+    tasks
 }
 
 fn public_server(

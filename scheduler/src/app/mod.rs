@@ -79,7 +79,7 @@ impl Scheduler {
 
     /// The view, to be read. Never held over an await.
     pub(crate) fn view(&self) -> RwLockReadGuard<'_, View> {
-        // A fold that panicked (a bug) may have left out one event; the next watch tells it again.
+        // After a fold that panicked (a bug) the process ends; until then it answers from what is there.
         self.view.read().unwrap_or_else(PoisonError::into_inner)
     }
 
