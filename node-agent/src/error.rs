@@ -1,7 +1,5 @@
 //! Why the agent ends, and with which exit code.
 
-use std::error::Error;
-
 use roost_server::ConfigError;
 
 /// What ends the agent before its time.
@@ -34,24 +32,9 @@ impl AgentError {
     /// 2 for a wrong configuration, 1 for everything else.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Store(_) => 2,
+            Self::Config(_) | Self::Store(_) | Self::Telemetry(_) | Self::Tls(_) => 2,
+            Self::Listen(roost_server::listen::ListenError::Address { .. }) => 2,
             _ => 1,
         }
     }
-}
-
-/// An error with all its causes, for one line of a log.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        // Many errors say their cause themselves.
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -14,10 +14,10 @@ use roost_store::NodeStore;
 use roost_store::operation::Leave;
 
 use crate::door::lookup::{Directory, Found, Wanted};
-use crate::error::chain;
 use crate::inside::{Goodbye, Inside};
 use crate::node::Node;
 use crate::uplink::release;
+use roost_server::telemetry::causes;
 
 /// How many rooms move at once.
 const AT_ONCE: usize = 16;
@@ -94,7 +94,7 @@ impl Leaving {
         let Some(leave) = leave else { return };
         match timeout_at(deadline + LEAVE_WITHIN, self.store.leave(leave)).await {
             Ok(Ok(())) => tracing::info!("the node has left"),
-            Ok(Err(error)) => tracing::warn!(error = %chain(&error), "the store was not told that the node left"),
+            Ok(Err(error)) => tracing::warn!(error = %causes(&error), "the store was not told that the node left"),
             Err(_) => tracing::warn!("the store was not told that the node left: it did not answer"),
         }
     }

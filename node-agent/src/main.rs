@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody listens on standard error: there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "roost-agent: {}", error::chain(&error));
+            let _ = writeln!(std::io::stderr(), "roost-agent: {}", roost_server::telemetry::causes(&error));
             ExitCode::from(error.exit_code())
         }
     }

@@ -16,7 +16,7 @@ use roost_server::ClusterKeys;
 use roost_store::NodeStore;
 use roost_store::operation::SchedulerEntry;
 
-use crate::error::chain;
+use roost_server::telemetry::causes;
 
 /// How long one scheduler may take. A participant waits meanwhile.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -104,7 +104,7 @@ impl Schedulers {
                 urls
             }
             Err(error) => {
-                tracing::debug!(error = %chain(&error), "the list of schedulers cannot be read");
+                tracing::debug!(error = %causes(&error), "the list of schedulers cannot be read");
                 self.known()
             }
         }
@@ -131,10 +131,10 @@ impl Schedulers {
         };
         let proof = self.keys.proof(SystemTime::now());
         let request = self.http.post(url).timeout(ANSWER_WITHIN).bearer_auth(proof).json(&body);
-        let mut response = request.send().await.map_err(|error| chain(&error))?;
+        let mut response = request.send().await.map_err(|error| causes(&error))?;
         let is_found = response.status().is_success();
         let mut text = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| causes(&error))? {
             if text.len() + chunk.len() > MAX_ANSWER_BYTES {
                 return Err("its answer is too long".to_owned());
             }
@@ -143,9 +143,9 @@ impl Schedulers {
         if is_found {
             return serde_json::from_slice(&text)
                 .map(|reply| Outcome::Found(Box::new(reply)))
-                .map_err(|error| chain(&error));
+                .map_err(|error| causes(&error));
         }
-        let problem: Problem = serde_json::from_slice(&text).map_err(|error| chain(&error))?;
+        let problem: Problem = serde_json::from_slice(&text).map_err(|error| causes(&error))?;
         Ok(match problem.code {
             // Its own trouble; another scheduler may be better off.
             Code::Starting | Code::StoreUnavailable | Code::Internal | Code::RateLimited => Outcome::Failed(problem),

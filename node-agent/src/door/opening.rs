@@ -11,9 +11,9 @@ use roost_proto::id::RoomKey;
 use roost_store::operation::Opened;
 use roost_store::{NodeStore, StoreError};
 
-use crate::error::chain;
 use crate::metrics::AgentMetrics;
 use crate::node::{Node, OpeningEnd};
+use roost_server::telemetry::causes;
 
 /// How long the store may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -68,7 +68,7 @@ async fn ask(node: &Node, store: &Arc<dyn NodeStore>, room: &RoomKey, offer: Off
             Err(OpenFailure::NotDone)
         }
         Ok(Err(error)) => {
-            tracing::warn!(%room, error = %chain(&error), "the store did not open a room");
+            tracing::warn!(%room, error = %causes(&error), "the store did not open a room");
             Err(match error {
                 StoreError::Unavailable { .. } => OpenFailure::NotDone,
                 StoreError::Unknown { .. } | StoreError::Corrupt { .. } => OpenFailure::Unknown,

@@ -16,10 +16,10 @@ use roost_store::operation::{Assert, Asserted, Raise};
 
 use super::pace::Pace;
 use crate::door::lookup::{Directory, Wanted};
-use crate::error::chain;
 use crate::inside::{Goodbye, Inside};
 use crate::metrics::AgentMetrics;
 use crate::node::Node;
+use roost_server::telemetry::causes;
 
 /// How many are on their way at once.
 const AT_ONCE: usize = 16;
@@ -81,7 +81,7 @@ impl Assertion {
                 // A new run is learned of with the next call that needs it.
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
-                    tracing::debug!(error = %chain(&error), "the store did not take an epoch");
+                    tracing::debug!(error = %causes(&error), "the store did not take an epoch");
                     return false;
                 }
                 Err(_) => return false,
@@ -110,7 +110,7 @@ impl Assertion {
                 self.node.note_run(held.room.bucket(), run);
             }
             Ok(Err(error)) => {
-                tracing::debug!(room = %held.room, error = %chain(&error), "the store did not take an assertion");
+                tracing::debug!(room = %held.room, error = %causes(&error), "the store did not take an assertion");
             }
             Err(_) => tracing::debug!(room = %held.room, "the store took too long to take an assertion"),
         }

@@ -11,8 +11,8 @@ use roost_store::NodeStore;
 use roost_store::operation::Released;
 
 use super::pace::Pace;
-use crate::error::chain;
 use crate::node::Node;
+use roost_server::telemetry::causes;
 
 /// How many are on their way at once.
 const AT_ONCE: usize = 16;
@@ -50,7 +50,7 @@ pub(crate) async fn release(node: &Arc<Node>, store: &Arc<dyn NodeStore>, held: 
             node.note_run(held.room.bucket(), run);
         }
         Ok(Err(error)) => {
-            tracing::debug!(room = %held.room, error = %chain(&error), "the store did not take a release");
+            tracing::debug!(room = %held.room, error = %causes(&error), "the store did not take a release");
         }
         Err(_) => tracing::debug!(room = %held.room, "the store took too long to take a release"),
     }

@@ -12,12 +12,13 @@ use roost_proto::report::Report;
 use roost_proto::room::Run;
 use roost_proto::time::Millis;
 use roost_server::Readiness;
+use roost_server::telemetry::causes;
 use roost_store::operation::{Register, Registered, Renew, Renewed};
 use roost_store::{NodeStore, StoreError};
 
 use super::pace::Pace;
 use crate::clock;
-use crate::error::{AgentError, chain};
+use crate::error::AgentError;
 use crate::metrics::AgentMetrics;
 use crate::node::{Node, State};
 use crate::report::Reporter;
@@ -73,9 +74,9 @@ impl Renewal {
                 Err(Trouble::Changed) => sleep(pace.next()).await,
                 Err(Trouble::Store(error)) => {
                     if !std::mem::replace(&mut troubled, true) {
-                        tracing::warn!(error = %chain(&error), "the store does not answer");
+                        tracing::warn!(error = %causes(&error), "the store does not answer");
                     }
-                    self.readiness.set("store", chain(&error));
+                    self.readiness.set("store", causes(&error));
                     sleep(pace.next()).await;
                     self.reconnect().await;
                 }

@@ -33,7 +33,7 @@ use roost_store::operation::{
 };
 use roost_store::{NodeStore, StoreError};
 
-use crate::error::chain;
+use roost_server::telemetry::causes;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -111,9 +111,9 @@ impl SchedulerStore {
             return Ok(connection);
         }
         let unavailable = |reason: String| StoreError::Unavailable { reason };
-        let mut request = self.url.as_str().into_client_request().map_err(|error| unavailable(chain(&error)))?;
+        let mut request = self.url.as_str().into_client_request().map_err(|error| unavailable(causes(&error)))?;
         let proof = format!("Bearer {}", self.keys.proof(SystemTime::now()));
-        let proof = HeaderValue::from_str(&proof).map_err(|error| unavailable(chain(&error)))?;
+        let proof = HeaderValue::from_str(&proof).map_err(|error| unavailable(causes(&error)))?;
         request.headers_mut().insert("Authorization", proof);
         let limits = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE_BYTES))
@@ -123,7 +123,7 @@ impl SchedulerStore {
         let (socket, _) = timeout(self.answer_within, connecting)
             .await
             .map_err(|_| unavailable(format!("{}: no answer to the handshake", self.url)))?
-            .map_err(|error| unavailable(format!("{}: {}", self.url, chain(&error))))?;
+            .map_err(|error| unavailable(format!("{}: {}", self.url, causes(&error))))?;
         let connection = Arc::new(Connection::start(socket));
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         Ok(connection)
@@ -151,7 +151,7 @@ impl Connection {
     async fn call(&self, op: NodeOperation, answer_within: Duration) -> Result<NodeAnswer, StoreError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let text = serde_json::to_string(&UplinkRequest { v: WIRE_VERSION, id, op })
-            .map_err(|error| StoreError::Unavailable { reason: chain(&error) })?;
+            .map_err(|error| StoreError::Unavailable { reason: causes(&error) })?;
         let (tell, told) = oneshot::channel();
         if !self.shared.expect(id, tell) {
             return Err(StoreError::Unavailable { reason: "the scheduler closed the connection".to_owned() });

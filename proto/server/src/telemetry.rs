@@ -37,14 +37,18 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
     subscriber(format, filter(level)?, std::io::stderr).try_init().map_err(|source| TelemetryError::Twice { source })
 }
 
-/// An error with all its causes on one line, for what a process says before it ends.
+/// An error with all its causes on one line, for logs and for what a process says before it ends.
 #[must_use]
 pub fn causes(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(error.to_string().trim_end());
+        let more = error.to_string();
+        // Many errors say their cause themselves.
+        if !line.contains(more.trim_end()) {
+            line.push_str(": ");
+            line.push_str(more.trim_end());
+        }
         cause = error.source();
     }
     line
