@@ -75,7 +75,7 @@ pub fn accept(
 
 /// Accepts a WebSocket with the first of `protocols` that the client offers; `bad_request` if the request asks for none.
 /// Messages and frames have at most `limit` bytes; for participants that is
-/// [`MAX_FRAME_BYTES`](roost_proto::signaling::MAX_FRAME_BYTES).
+/// [`MAX_FRAME_BYTES`].
 pub fn accept_limited(
     request: &HttpRequest,
     body: web::Payload,
