@@ -135,6 +135,23 @@ fn scripts_of_the_store_say_what_they_take_and_give() {
     }
 }
 
+#[test]
+fn the_list_of_metrics_names_those_that_are_declared() {
+    let declared: BTreeSet<String> = ["scheduler", "node-agent", "proto/server"]
+        .iter()
+        .map(|package| fs::read_to_string(root().join(package).join("src/metrics.rs")).unwrap())
+        .flat_map(|text| names(&text, '"'))
+        .collect();
+    let listed = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    assert_eq!(names(&listed, '`').into_iter().collect::<BTreeSet<_>>(), declared);
+}
+
+/// What stands between two `quote`s and begins with `roost_`.
+fn names(text: &str, quote: char) -> Vec<String> {
+    let is_name = |part: &&str| part.starts_with("roost_") && part.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    text.split(quote).filter(is_name).map(str::to_owned).collect()
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
