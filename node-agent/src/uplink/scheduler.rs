@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config, tungstenite};
 
 use roost_proto::WIRE_VERSION;
 use roost_proto::command::Command;
@@ -123,7 +123,7 @@ impl SchedulerStore {
         let (socket, _) = timeout(self.answer_within, connecting)
             .await
             .map_err(|_| unavailable(format!("{}: no answer to the handshake", self.url)))?
-            .map_err(|error| unavailable(format!("{}: {}", self.url, causes(&error))))?;
+            .map_err(|error| unavailable(format!("{}: {}", self.url, refusal(&error))))?;
         let connection = Arc::new(Connection::start(socket));
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         Ok(connection)
@@ -134,6 +134,16 @@ impl SchedulerStore {
             return Err(StoreError::Unavailable { reason: "not connected to the scheduler".to_owned() });
         };
         connection.call(op, self.answer_within).await
+    }
+}
+
+/// Why the scheduler did not let us in.
+fn refusal(error: &tungstenite::Error) -> String {
+    match error {
+        tungstenite::Error::Http(answer) if answer.status() == tungstenite::http::StatusCode::UNAUTHORIZED => {
+            "the scheduler does not accept our cluster key: expected the same key file at both".to_owned()
+        }
+        _ => causes(error),
     }
 }
 
