@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use roost_server::signals::Signals;
 use roost_server::{ClientAddress, config as configuration, listen, telemetry, tls};
 
 use crate::assembly::Parts;
@@ -43,7 +43,7 @@ pub(crate) fn serve(flags: &Flags) -> Result<(), AgentError> {
 }
 
 async fn run(config: Config) -> Result<(), AgentError> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new().map_err(|source| AgentError::Io { what: "listening to signals", source })?;
     let listeners = Listeners::bind(&config)?;
     let addresses = listeners.addresses()?;
     let (ended, ends) = mpsc::channel(ENDED_WAITING);
@@ -153,24 +153,4 @@ fn not_serving(ended: Option<Result<std::io::Result<()>, JoinError>>) -> AgentEr
         Some(Ok(Ok(()))) | None => std::io::Error::other("it ended unasked"),
     };
     AgentError::Io { what: "serving a listener", source }
-}
-
-/// What tells a process to end.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, AgentError> {
-        let on = |kind| signal(kind).map_err(|source| AgentError::Io { what: "listening to signals", source });
-        Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
 }

@@ -9,12 +9,12 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
+use roost_server::signals::Signals;
 use roost_server::{config, listen, request_id, telemetry, tls};
 use roost_store::Store;
 use roost_store::operation::SchedulerEntry;
 use rustls::ServerConfig;
 use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -85,8 +85,8 @@ async fn run(
     let scheduler = Arc::new(Scheduler::new(entry, rules, store, stopping));
     let servers = [
         public_server(public, tls, &scheduler)?,
-        admin_server(admin, &scheduler)?,
-        cluster_server(cluster, &scheduler)?,
+        inner_server(admin, &scheduler, admin::configure, ADMIN_WORKERS)?,
+        inner_server(cluster, &scheduler, agents::configure, CLUSTER_WORKERS)?,
     ];
     let handles: Vec<ServerHandle> = servers.iter().map(Server::handle).collect();
     let mut serving = JoinSet::new();
@@ -185,44 +185,22 @@ fn public_server(
     })
 }
 
-fn admin_server(listener: TcpListener, scheduler: &Arc<Scheduler>) -> Result<Server, Failure> {
+/// A listener for operators or agents: no TLS, no pages of other origins.
+fn inner_server(
+    listener: TcpListener,
+    scheduler: &Arc<Scheduler>,
+    configure: fn(&mut web::ServiceConfig, &web::Data<Scheduler>),
+    workers: usize,
+) -> Result<Server, Failure> {
     let data = web::Data::from(scheduler.clone());
     let server = HttpServer::new(move || {
-        App::new().configure(|config| admin::configure(config, &data)).wrap(from_fn(request_id::carry))
+        App::new().configure(|config| configure(config, &data)).wrap(from_fn(request_id::carry))
     });
-    let server = server.workers(ADMIN_WORKERS).keep_alive(KEEP_ALIVE).client_request_timeout(HEAD_WITHIN);
-    Ok(server.shutdown_timeout(STOP_WITHIN_S).disable_signals().listen(listener)?.run())
-}
-
-fn cluster_server(listener: TcpListener, scheduler: &Arc<Scheduler>) -> Result<Server, Failure> {
-    let data = web::Data::from(scheduler.clone());
-    let server = HttpServer::new(move || {
-        App::new().configure(|config| agents::configure(config, &data)).wrap(from_fn(request_id::carry))
-    });
-    let server = server.workers(CLUSTER_WORKERS).keep_alive(KEEP_ALIVE).client_request_timeout(HEAD_WITHIN);
+    let server = server.workers(workers).keep_alive(KEEP_ALIVE).client_request_timeout(HEAD_WITHIN);
     Ok(server.shutdown_timeout(STOP_WITHIN_S).disable_signals().listen(listener)?.run())
 }
 
 /// Tells this run of this scheduler from all others.
 fn new_id() -> String {
     format!("{:016x}", RandomState::new().hash_one(std::process::id()))
-}
-
-/// What tells a process to end.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Failure> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
 }

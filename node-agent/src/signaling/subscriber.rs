@@ -8,6 +8,7 @@ use roost_proto::signaling::Refusal;
 use roost_server::request_id;
 use tokio::task::JoinSet;
 
+use super::outbox::Asked;
 use super::participant::Participant;
 use super::state::{MadeConsumer, MadeDataConsumer, Plan};
 
@@ -67,13 +68,8 @@ async fn offer_consumer(participant: &Participant, id: String, made: MadeConsume
     let (room, connection) = (&participant.room, participant.id);
     let what = Object::Consumer(id.clone());
     let offered = room.offer(connection, ("newConsumer", &id), |state| state.consumer_made(connection, made));
-    let Some(offered) = offered else {
-        room.close_media(vec![what]);
+    if !taken(participant, offered, &what).await? {
         return Ok(());
-    };
-    if let Err(refusal) = offered.answer(limit(participant)).await {
-        room.change(|state| Ok(((), state.offer_refused(&what))))?;
-        return Err(refusal);
     }
     let there = room.change(|state| Ok(state.consumer_accepted(connection, &id)))?;
     let declined = || room.read(|state| state.is_declined(&id));
@@ -91,15 +87,24 @@ async fn offer_data_consumer(participant: &Participant, id: String, made: MadeDa
     let (room, connection) = (&participant.room, participant.id);
     let what = Object::DataConsumer(id.clone());
     let offered = room.offer(connection, ("newDataConsumer", &id), |state| state.data_consumer_made(connection, made));
-    let Some(offered) = offered else {
-        room.close_media(vec![what]);
+    if !taken(participant, offered, &what).await? {
         return Ok(());
-    };
-    if let Err(refusal) = offered.answer(limit(participant)).await {
-        room.change(|state| Ok(((), state.offer_refused(&what))))?;
-        return Err(refusal);
     }
     room.change(|state| Ok(((), state.data_consumer_accepted(connection, &id))))
+}
+
+/// Waits until the participant has taken what it was offered; false if there was nobody to offer it to.
+async fn taken(participant: &Participant, offered: Option<Asked>, what: &Object) -> Result<bool, Refusal> {
+    let room = &participant.room;
+    let Some(offered) = offered else {
+        room.close_media(vec![what.clone()]);
+        return Ok(false);
+    };
+    if let Err(refusal) = offered.answer(limit(participant)).await {
+        room.change(|state| Ok(((), state.offer_refused(what))))?;
+        return Err(refusal);
+    }
+    Ok(true)
 }
 
 fn limit(participant: &Participant) -> Duration {
