@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Epoch, Incarnation, NodeId, RoomKey};
 use crate::report::Report;
-use crate::room::Claim;
+use crate::room::{Claim, Expected};
 
 /// One change of the shared state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub enum Event {
         claim: Claim,
         #[serde(default)]
         ttl_ms: u64,
+        /// Told with the grant only; else nothing, which changes nothing.
+        #[serde(default)]
+        expected: Expected,
     },
     /// The room's claim is gone.
     Released {

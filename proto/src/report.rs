@@ -95,6 +95,12 @@ pub struct Capacity {
     pub streams: u32,
     /// Bits per second, each way.
     pub bandwidth_bps: u64,
+    /// Thousandths of all CPU that the machine or cgroup has.
+    #[serde(default)]
+    pub cpu_permille: u32,
+    /// Thousandths of all memory that the machine or cgroup has.
+    #[serde(default)]
+    pub memory_permille: u32,
 }
 
 /// The machine or its cgroup.

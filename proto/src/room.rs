@@ -32,6 +32,16 @@ pub struct Claim {
     pub incarnation: Incarnation,
 }
 
+/// How large a room is expected to get. It ranks nodes and never refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Expected {
+    /// Participants that the room is counted as until they have come; 0: nothing is said.
+    pub participants: u32,
+    /// What the caller of the lookup expected; 0: it said nothing.
+    #[serde(default)]
+    pub hint: u32,
+}
+
 /// A room as the APIs show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RoomView {

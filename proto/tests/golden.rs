@@ -21,7 +21,7 @@ use roost_proto::redirect::{Redirect, SoraClient, SoraServer};
 use roost_proto::report::{
     Capacity, Description, EndedRoom, Host, MediaKind, Mode, Report, RoomReport, Worker, WorkerState,
 };
-use roost_proto::room::{Claim, ClaimState, RoomView, Run};
+use roost_proto::room::{Claim, ClaimState, Expected, RoomView, Run};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -42,7 +42,10 @@ fn reports_commands_and_events_keep_their_format() {
         node: node("fra-1"),
         incarnation: Incarnation(1_790_000_000_000),
     };
-    pin("event-claimed", &Event::Claimed { key: key(), claim, ttl_ms: 30_000 });
+    pin(
+        "event-claimed",
+        &Event::Claimed { key: key(), claim, ttl_ms: 30_000, expected: Expected { participants: 12, hint: 15 } },
+    );
     pin("event-released", &Event::Released { key: key(), epoch: Epoch(1_790_000_000_007) });
     pin("event-reported", &Event::Reported(Box::new(report())));
     pin("event-left", &Event::Left { node: node("fra-1"), incarnation: Incarnation(1_790_000_000_000) });
@@ -255,7 +258,14 @@ fn report() -> Report {
             signaling_url: "wss://fra-1.example/signaling".into(),
             link_url: "wss://fra-1.example:7412".into(),
             media: MediaKind::Mediasoup,
-            capacity: Capacity { participants: 200, rooms: 0, streams: 0, bandwidth_bps: 1_000_000_000 },
+            capacity: Capacity {
+                participants: 200,
+                rooms: 0,
+                streams: 0,
+                bandwidth_bps: 1_000_000_000,
+                cpu_permille: 950,
+                memory_permille: 950,
+            },
             temporary: false,
             version: "0.1.0".into(),
         },

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
 use roost_proto::lookup::{Client, LookupReply, LookupRequest, NodeAddress, Outcome};
-use roost_proto::room::Run;
+use roost_proto::room::{Expected, Run};
 use roost_store::Store;
 use roost_store::operation::{Grant, Granted};
 use roost_tests::Trouble;
@@ -54,6 +54,7 @@ async fn claim(state: web::Data<State>, room: web::Path<String>, request: web::J
         node: state.reply.node.id.clone(),
         incarnation: Incarnation(1_790_000_000_000),
         ttl_ms: 30_000,
+        expected: Expected::default(),
     };
     match state.store.grant(grant).await {
         Ok(Granted::Yes { epoch, .. }) => {

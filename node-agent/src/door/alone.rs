@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use roost_agent_core::hold::Offer;
 use roost_proto::error::{Code, Problem};
 use roost_proto::id::{NamespaceId, RoomKey};
-use roost_proto::room::{Claim, ClaimState};
+use roost_proto::room::{Claim, ClaimState, Expected};
 use roost_store::operation::{Grant, Granted};
 use roost_store::{EmbeddedStore, Store, StoreError};
 
@@ -39,8 +39,16 @@ impl Alone {
             Some(Claim { state: ClaimState::Open, .. }) => return Ok(None),
             Some(_) | None => {}
         }
-        let grant =
-            Grant { room: room.clone(), run, seen, node: self.node.id.clone(), incarnation, ttl_ms: GRANT_TTL_MS };
+        let grant = Grant {
+            room: room.clone(),
+            run,
+            seen,
+            node: self.node.id.clone(),
+            incarnation,
+            ttl_ms: GRANT_TTL_MS,
+            // Nobody else is there to whom it would matter.
+            expected: Expected::default(),
+        };
         Ok(match self.store.grant(grant).await? {
             Granted::Yes { epoch, .. } => Some(Offer { incarnation, epoch }),
             // Somebody else at the door was quicker.

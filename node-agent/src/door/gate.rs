@@ -196,7 +196,7 @@ impl Gate {
         if state.guests >= self.limits.participants {
             return Err(self.refusal(Reason::FullParticipants));
         }
-        let most = self.shared.most_participants(&room.namespace);
+        let most = self.shared.namespaces.of(&room.namespace).max_participants_per_room;
         let inside = state.holdings.get(room).map_or(0, |hold| hold.guests);
         if most > 0 && inside >= most {
             return Err(Problem::new(

@@ -12,7 +12,7 @@ use roost_proto::command::Command;
 use roost_proto::error::{Code, Problem, Reason};
 use roost_proto::id::{Epoch, Incarnation, NodeId, PeerId, RequestId, RoomKey};
 use roost_proto::report::Mode;
-use roost_proto::room::{ClaimState, Run};
+use roost_proto::room::{ClaimState, Expected, Run};
 use roost_proto::time::Millis;
 use roost_server::{ClusterKeys, Shared, Ticket};
 use roost_store::operation::{
@@ -328,7 +328,8 @@ impl Hall {
         let (room, incarnation) = (room(name), self.incarnation);
         let run = self.node.with(|state, _| state.run(room.bucket())).expect("known");
         let seen = self.store.inner.read(&room).await.expect("in memory");
-        let grant = Grant { room, run, seen, node: id("fra-1"), incarnation, ttl_ms: 30_000 };
+        let grant =
+            Grant { room, run, seen, node: id("fra-1"), incarnation, ttl_ms: 30_000, expected: Expected::default() };
         match self.store.inner.grant(grant).await.expect("in memory") {
             Granted::Yes { epoch, .. } => Offer { incarnation, epoch },
             other => panic!("{other:?}"),

@@ -16,7 +16,7 @@ use roost_proto::error::{Code, Problem};
 use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation, NodeId, Region, RoomKey};
 use roost_proto::report::{Capacity, Description, MediaKind, Report, RoomReport, Worker};
-use roost_proto::room::{ClaimState, Run};
+use roost_proto::room::{ClaimState, Expected, Run};
 use roost_server::Readiness;
 use roost_store::operation::{Grant, Granted, Register, Registered, Renew};
 use roost_store::{EmbeddedStore, NodeStore, Store};
@@ -267,6 +267,7 @@ impl Agent {
             node: NodeId::new(node).expect("valid"),
             incarnation,
             ttl_ms: 30_000,
+            expected: Expected::default(),
         };
         match self.store.grant(grant).await.expect("in memory") {
             Granted::Yes { epoch, .. } => epoch,

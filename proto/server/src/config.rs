@@ -6,8 +6,9 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
+use roost_proto::geography::{Carriers, Regions};
 use roost_proto::id::NamespaceId;
-use roost_proto::redirect::DEFAULT_NAMESPACE;
+use roost_proto::policy::Policies;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_path_to_error::Segment;
@@ -23,17 +24,11 @@ const PROCESSES: [&str; 2] = ["scheduler", "agent"];
 #[serde(deny_unknown_fields, default)]
 pub struct Shared {
     pub media: MediaSettings,
-    pub namespaces: BTreeMap<NamespaceId, NamespaceSettings>,
+    pub regions: Regions,
+    pub carriers: Carriers,
+    pub namespaces: Policies,
     /// By the name that logs show.
     pub api_keys: BTreeMap<String, ApiKey>,
-}
-
-/// What holds for the rooms of one namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct NamespaceSettings {
-    /// 0: no limit.
-    pub max_participants_per_room: u32,
 }
 
 /// A key that lets a lookup speak for its client.
@@ -121,14 +116,6 @@ pub fn masked<S: Serialize>(table: &str, settings: &S, shared: &Shared) -> Resul
 }
 
 impl Shared {
-    /// The most participants in one room of the namespace; 0: no limit. A namespace that is not configured has the
-    /// values of `default`.
-    #[must_use]
-    pub fn most_participants(&self, namespace: &NamespaceId) -> u32 {
-        let settings = self.namespaces.get(namespace).or_else(|| self.namespaces.get(DEFAULT_NAMESPACE));
-        settings.map_or(0, |settings| settings.max_participants_per_room)
-    }
-
     /// The API key that `token` is, with its name.
     #[must_use]
     pub fn api_key(&self, token: &str) -> Option<(&str, &ApiKey)> {
@@ -294,9 +281,16 @@ mod tests {
         let file = "[namespaces.default]\nmax_participants_per_room = 7\n[namespaces.acme]";
         let (_, shared) = load_text(&Flags::default(), file).expect("valid");
         for (namespace, most) in [("default", 7), ("acme", 0), ("other", 7)] {
-            assert_eq!(shared.most_participants(&NamespaceId::new(namespace).expect("valid")), most, "{namespace}");
+            assert_eq!(
+                shared.namespaces.of(&NamespaceId::new(namespace).expect("valid")).max_participants_per_room,
+                most,
+                "{namespace}"
+            );
         }
-        assert_eq!(Shared::default().most_participants(&NamespaceId::new("other").expect("valid")), 0);
+        assert_eq!(
+            Shared::default().namespaces.of(&NamespaceId::new("other").expect("valid")).max_participants_per_room,
+            0
+        );
     }
 
     #[test]
@@ -345,7 +339,7 @@ mod tests {
         assert_eq!(shared.media.codecs[0]["parameters"], json!({}));
         assert_eq!(shared.media.ice_servers[0]["urls"], "turn:turn.example");
         let default = NamespaceId::new("default").expect("valid");
-        assert_eq!(shared.namespaces[&default].max_participants_per_room, 7);
+        assert_eq!(shared.namespaces.of(&default).max_participants_per_room, 7);
         let (name, key) = shared.api_key("secret").expect("its SHA-256 is listed");
         assert_eq!(name, "backend");
         assert!(key.allows(&default));

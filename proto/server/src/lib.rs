@@ -20,7 +20,7 @@ pub mod ticket;
 pub mod tls;
 
 pub use client_address::{ClientAddress, TrustedHeader};
-pub use config::{ApiKey, ConfigError, NamespaceSettings, Shared};
+pub use config::{ApiKey, ConfigError, Shared};
 pub use health::Readiness;
 pub use keys::ClusterKeys;
 pub use media::MediaSettings;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use roost_proto::event::Event;
 use roost_proto::id::{Epoch, NodeId, RoomKey};
-use roost_proto::room::{Claim, ClaimState, Run};
+use roost_proto::room::{Claim, ClaimState, Expected, Run};
 
 use crate::lease::Leases;
 use crate::operation::{Assert, Asserted, Grant, Granted, Holding, Opened, Prolonged, Raise, Raised, Released};
@@ -93,7 +93,7 @@ impl Bucket {
             node: grant.node.clone(),
             incarnation: grant.incarnation,
         };
-        let event = self.write(&grant.room, claim, Some(grant.ttl_ms), now);
+        let event = self.write(&grant.room, claim, Some((grant.ttl_ms, grant.expected)), now);
         (Granted::Yes { epoch, store_ms: now }, Some(event))
     }
 
@@ -104,7 +104,8 @@ impl Bucket {
         }
         match self.read(room, now) {
             Some(current) if current == claim && claim.state == ClaimState::Granted => {
-                (Prolonged::Yes, Some(self.write(room, claim.clone(), Some(ttl_ms), now)))
+                let time = Some((ttl_ms, Expected::default()));
+                (Prolonged::Yes, Some(self.write(room, claim.clone(), time, now)))
             }
             Some(current) if *current == (Claim { state: ClaimState::Open, ..claim.clone() }) => (Prolonged::Yes, None),
             current => (Prolonged::No { current: current.cloned() }, None),
@@ -212,14 +213,15 @@ impl Bucket {
         Epoch(self.counter)
     }
 
-    /// Writes a record: expiring after `ttl_ms`, or lasting.
-    fn write(&mut self, room: &RoomKey, claim: Claim, ttl_ms: Option<u64>, now: u64) -> Event {
+    /// Writes a record: a grant, which expires after so many ms, or a lasting one.
+    fn write(&mut self, room: &RoomKey, claim: Claim, grant: Option<(u64, Expected)>, now: u64) -> Event {
         assert!(claim.epoch.0 <= self.counter, "the counter is below an epoch that is in use");
-        assert_eq!(claim.state == ClaimState::Granted, ttl_ms.is_some(), "a grant expires, an open claim does not");
-        let ttl_ms = ttl_ms.map(|ttl| ttl.clamp(1, DURATION_LIMIT_MS));
+        assert_eq!(claim.state == ClaimState::Granted, grant.is_some(), "a grant expires, an open claim does not");
+        let ttl_ms = grant.map(|(ttl_ms, _)| ttl_ms.clamp(1, DURATION_LIMIT_MS));
+        let expected = grant.map(|(_, expected)| expected).unwrap_or_default();
         let record = Record { claim: claim.clone(), expires_ms: ttl_ms.map(|ttl| now + ttl) };
         self.rooms.insert(room.clone(), record);
-        Event::Claimed { key: room.clone(), claim, ttl_ms: ttl_ms.unwrap_or(0) }
+        Event::Claimed { key: room.clone(), claim, ttl_ms: ttl_ms.unwrap_or(0), expected }
     }
 
     fn live(&self, room: &RoomKey, now: u64) -> Option<&Record> {

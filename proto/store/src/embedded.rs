@@ -13,7 +13,7 @@ use roost_proto::event::Event;
 use roost_proto::hash::BUCKETS;
 use roost_proto::id::{Incarnation, NodeId, RoomKey};
 use roost_proto::report::Report;
-use roost_proto::room::{Claim, Run};
+use roost_proto::room::{Claim, Expected, Run};
 
 use crate::claim::{Bucket, DURATION_LIMIT_MS, Step};
 use crate::contract::{NodeStore, Store};
@@ -276,6 +276,7 @@ impl Store for EmbeddedStore {
                 key: key.clone(),
                 claim: claim.clone(),
                 ttl_ms,
+                expected: Expected::default(),
             }));
         }
         let last = state.reports.values().filter(|last| last.until_ms > now);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
 use roost_proto::report::Report;
-use roost_proto::room::{Claim, Run};
+use roost_proto::room::{Claim, Expected, Run};
 
 /// Takes a node's lease under a never-used incarnation (rule 8).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +153,8 @@ pub struct Grant {
     pub incarnation: Incarnation,
     /// How long the grant waits for the first participant.
     pub ttl_ms: u64,
+    /// Not part of the record: told once, to all who watch.
+    pub expected: Expected,
 }
 
 /// The answer to [`Grant`].

@@ -6,6 +6,7 @@ use roost_proto::id::NamespaceId;
 use roost_proto::report::{Mode, WorkerState};
 
 use crate::node::Node;
+use crate::region::{self, is_in_reach};
 use crate::request::Request;
 
 /// What the node is asked to take.
@@ -25,6 +26,7 @@ pub enum Wish {
 pub fn refusal(node: &Node, state: NodeState, wish: Wish, request: &Request<'_>) -> Option<Reason> {
     match wish {
         Wish::NewRoom => refuses_namespace(node, &request.key.namespace)
+            .or_else(|| refuses_place(node, request))
             .or_else(|| (node.report.mode != Mode::Serving).then_some(Reason::Mode))
             .or_else(|| (state == NodeState::Lost || has_no_media(node)).then_some(Reason::NotAlive))
             .or_else(|| request.avoid.contains(&node.report.node).then_some(Reason::Avoided))
@@ -39,6 +41,20 @@ pub fn refusal(node: &Node, state: NodeState, wish: Wish, request: &Request<'_>)
 fn refuses_namespace(node: &Node, namespace: &NamespaceId) -> Option<Reason> {
     let served = &node.report.description.namespaces;
     (!served.is_empty() && !served.contains(namespace)).then_some(Reason::WrongNamespace)
+}
+
+/// Fence and ladder. A node that only its carrier keeps off the ladder is refused for that.
+fn refuses_place(node: &Node, request: &Request<'_>) -> Option<Reason> {
+    let description = &node.report.description;
+    if !request.policy.allows(&description.region) {
+        return Some(Reason::OutsideFence);
+    }
+    if region::rung(request, description).is_some() {
+        return None;
+    }
+    let mut rungs = request.policy.ladder.rungs().iter();
+    let is_near = rungs.any(|rung| is_in_reach(*rung, request.region, &description.region));
+    Some(if is_near { Reason::WrongCarrier } else { Reason::BeyondLadder })
 }
 
 /// Whether none of the node's media workers runs: nobody would get media there. A node that lists none is believed.
@@ -70,14 +86,14 @@ fn is_full(node: &Node, wish: Wish) -> Option<Reason> {
 mod tests {
     use super::*;
     use crate::sample;
+    use roost_proto::policy;
     use roost_proto::report::{Report, Worker};
     use roost_proto::time::Millis;
 
     fn refused(report: Report, state: NodeState, wish: Wish) -> Option<Reason> {
         let key = sample::room("x");
         let avoid = [sample::node("avoided")];
-        let request =
-            Request { key: &key, region: None, avoid: &avoid, alternatives: 0, most_participants: 0, seed: 0 };
+        let request = Request { avoid: &avoid, ..Request::new(&key, &policy::DEFAULT) };
         refusal(&Node::new(report, Millis(0)), state, wish, &request)
     }
 

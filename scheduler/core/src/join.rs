@@ -3,12 +3,13 @@
 use roost_proto::admin::NodeState;
 use roost_proto::id::{Epoch, Incarnation, NodeId};
 use roost_proto::lookup::{Alternative, NodeAddress};
-use roost_proto::room::{Claim, ClaimState, Run};
+use roost_proto::policy::Rung;
+use roost_proto::room::{Claim, ClaimState, Expected, Run};
 use roost_proto::time::Millis;
 
 use crate::filter::{Wish, refusal};
 use crate::node::Node;
-use crate::place::{NoNode, alternatives, place};
+use crate::place::{Decision, NoNode, alternatives, place};
 use crate::request::Request;
 use crate::room::Room;
 use crate::time::{GRANT_TTL_MS, PROLONG_AFTER_MS};
@@ -34,7 +35,7 @@ pub enum Step {
     /// The room is granted there, and the grant is getting old: prolong it, then answer.
     Prolong { home: Home, claim: Claim },
     /// Nobody has the room, or whoever has it may lose it: grant it, if the store still has what was seen (rule 3).
-    Grant { home: Home, run: Run, seen: Option<Claim> },
+    Grant { home: Home, run: Run, seen: Option<Claim>, expected: Expected, rung: Rung },
     /// What is known of the room may be out of date: read its record, fold it, decide again.
     Read,
     /// The room is open at a node that we have not heard of for a full lease: ask the store whether the lease of that
@@ -114,7 +115,8 @@ fn open(view: &View, request: &Request<'_>, room: &Room, evidence: &Evidence, no
     let (Some(node), Some(state)) = (node, state) else {
         return Step::Wait { at_most_ms: view.grace.length_ms() };
     };
-    if request.most_participants > 0 && room.participants >= request.most_participants {
+    let most = request.policy.max_participants_per_room;
+    if most > 0 && room.participants >= most {
         return Step::RoomFull;
     }
     match refusal(node, state, Wish::Participant, request) {
@@ -131,8 +133,8 @@ fn assign(view: &View, request: &Request<'_>, seen: Option<Claim>, now: Millis) 
     if left_ms > 0 {
         return Step::Wait { at_most_ms: left_ms };
     }
-    let node = match place(view, request, now) {
-        Ok(decision) => decision.node,
+    let Decision { node, rung } = match place(view, request, now) {
+        Ok(decision) => decision,
         Err(no_node) => return Step::NoNode(no_node),
     };
     let home = Home {
@@ -141,7 +143,7 @@ fn assign(view: &View, request: &Request<'_>, seen: Option<Claim>, now: Millis) 
     };
     // Rule 2: a record of an earlier run is void, the store will find none.
     let seen = seen.filter(|claim| claim.run == *run);
-    Step::Grant { home, run: run.clone(), seen }
+    Step::Grant { home, run: run.clone(), seen, expected: view.expected(request), rung }
 }
 
 fn home(node: &Node, incarnation: Incarnation, epoch: Epoch, ttl_ms: u64) -> Home {
@@ -162,12 +164,13 @@ mod tests {
     use crate::sample::{self, READY};
     use roost_proto::error::Reason;
     use roost_proto::event::Event;
+    use roost_proto::policy::{self, Policy};
     use roost_proto::report::{Mode, Report, RoomReport};
 
     #[test]
     fn an_unknown_room_is_granted_where_placement_says() {
         let view = sample::view(vec![sample::report("a", "eu")]);
-        let Step::Grant { home, run, seen } = step(&view, READY) else { panic!("{:?}", step(&view, READY)) };
+        let Step::Grant { home, run, seen, .. } = step(&view, READY) else { panic!("{:?}", step(&view, READY)) };
         assert_eq!((home.node.id.as_str(), home.epoch, home.ttl_ms), ("a", Epoch(0), GRANT_TTL_MS));
         assert_eq!((run, seen), (sample::run("r1"), None));
     }
@@ -223,8 +226,7 @@ mod tests {
             let mut view = sample::view(vec![sample::report("a", "eu"), sample::report("b", "eu")]);
             view.apply(sample::claimed("x", sample::claim("a", 7, state), GRANT_TTL_MS), READY);
             let (key, avoid) = (sample::room("x"), [sample::node("a")]);
-            let request =
-                Request { key: &key, region: None, avoid: &avoid, alternatives: 0, most_participants: 0, seed: 0 };
+            let request = Request { avoid: &avoid, ..Request::new(&key, &policy::DEFAULT) };
             match decide(&view, &request, &Evidence::default(), READY) {
                 Step::Grant { home, .. } => assert!(moves && home.node.id.as_str() == "b"),
                 Step::Existing(home) => assert!(!moves && home.node.id.as_str() == "a"),
@@ -279,7 +281,7 @@ mod tests {
             view.see_run(key.bucket(), &sample::run("r2"), READY);
         }
         assert!(matches!(step(&view, READY), Step::Existing(_)), "its node is about to assert it again");
-        let request = Request { key: &other, region: None, avoid: &[], alternatives: 0, most_participants: 0, seed: 0 };
+        let request = Request::new(&other, &policy::DEFAULT);
         let unknown = decide(&view, &request, &Evidence::default(), READY.plus(1_000));
         assert_eq!(unknown, Step::Wait { at_most_ms: 4_000 });
         renewed(&mut view, "a", READY.plus(5_000));
@@ -348,10 +350,11 @@ mod tests {
         let read = Evidence { record_read: true, lease: None };
         assert!(matches!(with(&view, &read, READY), Step::Existing(home) if home.epoch == Epoch(9)));
         let key = sample::room("x");
-        for (most_participants, is_full) in [(0, false), (3, false), (2, true)] {
-            let request = Request { key: &key, region: None, avoid: &[], alternatives: 0, most_participants, seed: 0 };
+        for (max_participants_per_room, is_full) in [(0, false), (3, false), (2, true)] {
+            let policy = Policy { max_participants_per_room, ..Policy::default() };
+            let request = Request::new(&key, &policy);
             let full = decide(&view, &request, &read, READY) == Step::RoomFull;
-            assert_eq!(full, is_full, "{most_participants}");
+            assert_eq!(full, is_full, "{max_participants_per_room}");
         }
     }
 
@@ -361,12 +364,7 @@ mod tests {
 
     fn with(view: &View, evidence: &Evidence, now: Millis) -> Step {
         let key = sample::room("x");
-        decide(
-            view,
-            &Request { key: &key, region: None, avoid: &[], alternatives: 0, most_participants: 0, seed: 0 },
-            evidence,
-            now,
-        )
+        decide(view, &Request::new(&key, &policy::DEFAULT), evidence, now)
     }
 
     /// The node renews its lease; before that, time passes since [`READY`].

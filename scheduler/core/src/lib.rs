@@ -11,6 +11,7 @@ pub mod liveness;
 pub mod load;
 pub mod node;
 pub mod place;
+pub mod region;
 pub mod request;
 pub mod room;
 #[cfg(test)]

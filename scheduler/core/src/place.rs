@@ -1,6 +1,7 @@
 //! The placement: which node takes a room that has none, and why the others could not when none can.
 
 use roost_proto::error::{REJECTIONS_LISTED, Reason, ReasonCount, Rejection};
+use roost_proto::policy::Rung;
 use roost_proto::time::Millis;
 
 use crate::filter::{Wish, refusal};
@@ -13,6 +14,8 @@ use crate::view::View;
 #[derive(Debug, Clone, Copy)]
 pub struct Decision<'a> {
     pub node: &'a Node,
+    /// How near it is to the client.
+    pub rung: Rung,
 }
 
 /// No node can take the room.
@@ -26,7 +29,9 @@ pub struct NoNode {
 
 /// Places the room of the request. Allocates nothing when it succeeds.
 pub fn place<'a>(view: &'a View, request: &Request<'_>, now: Millis) -> Result<Decision<'a>, NoNode> {
-    best(view, request, None, now).map(|(_, node)| Decision { node }).ok_or_else(|| explain(view, request, now))
+    best(view, request, None, now)
+        .map(|(score, node)| Decision { node, rung: request.policy.ladder.rungs()[usize::from(score.rung)] })
+        .ok_or_else(|| explain(view, request, now))
 }
 
 /// What `avoid` with `taken` would give next, best first, as many as the request asks for.
@@ -96,6 +101,7 @@ mod tests {
     use crate::sample::{self, READY};
     use proptest::prelude::*;
     use roost_proto::id::{NamespaceId, NodeId, Region};
+    use roost_proto::policy;
     use roost_proto::report::{Mode, Report};
 
     #[test]
@@ -199,7 +205,7 @@ mod tests {
     }
 
     fn request(key: &roost_proto::id::RoomKey) -> Request<'_> {
-        Request { key, region: None, avoid: &[], alternatives: 0, most_participants: 0, seed: 0 }
+        Request::new(key, &policy::DEFAULT)
     }
 
     /// 1 to 12 nodes with differing region, mode, priority, namespaces and use.

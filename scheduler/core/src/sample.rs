@@ -3,7 +3,7 @@
 use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation, NodeId, Region, RoomKey};
 use roost_proto::report::{Capacity, Description, Host, MediaKind, Mode, Report};
-use roost_proto::room::{Claim, ClaimState, Run};
+use roost_proto::room::{Claim, ClaimState, Expected, Run};
 use roost_proto::time::Millis;
 
 use crate::time::{DEFAULT_LEASE_MS, TICK_MS};
@@ -67,7 +67,7 @@ pub(crate) fn claim(id: &str, epoch: u64, state: ClaimState) -> Claim {
 }
 
 pub(crate) fn claimed(name: &str, claim: Claim, ttl_ms: u64) -> Event {
-    Event::Claimed { key: room(name), claim, ttl_ms }
+    Event::Claimed { key: room(name), claim, ttl_ms, expected: Expected::default() }
 }
 
 pub(crate) fn reported(report: Report) -> Event {

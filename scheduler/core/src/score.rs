@@ -4,10 +4,11 @@ use std::cmp::Reverse;
 
 use roost_proto::admin::NodeState;
 use roost_proto::hash::stable_hash;
-use roost_proto::id::{NodeId, Region};
+use roost_proto::id::NodeId;
 
 use crate::load;
 use crate::node::Node;
+use crate::region::{self, RegionMatch};
 use crate::request::Request;
 
 /// Ranks one node for one room; the smallest is the best. Field order is the order of importance.
@@ -15,7 +16,11 @@ use crate::request::Request;
 pub struct NodeScore<'a> {
     /// A node whose reports are late may be dying: it comes after all others.
     pub state: NodeState,
+    /// The place of the node's rung in the namespace's ladder.
+    pub rung: u8,
     pub region: RegionMatch,
+    /// Whether the node is on another carrier than the client.
+    pub other_carrier: bool,
     /// What the operator gave it; the higher the better.
     pub priority: Reverse<i32>,
     pub load_band: u8,
@@ -25,19 +30,6 @@ pub struct NodeScore<'a> {
     pub node: &'a NodeId,
 }
 
-/// How many of the labels of the client's region the node's region lacks; 0 where the client's region is not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RegionMatch(u8);
-
-impl RegionMatch {
-    /// How well a node in `node` suits a client in `client`.
-    #[must_use]
-    pub fn of(client: Option<&Region>, node: &Region) -> Self {
-        let missing = client.map_or(0, |client| client.depth() - client.common_depth(node));
-        Self(missing.min(usize::from(u8::MAX)) as u8)
-    }
-}
-
 impl<'a> NodeScore<'a> {
     /// The node's score for the request.
     #[must_use]
@@ -45,7 +37,10 @@ impl<'a> NodeScore<'a> {
         let description = &node.report.description;
         Self {
             state,
+            // Who is on no rung is refused before it is ranked.
+            rung: region::rung(request, description).map_or(u8::MAX, |(place, _)| place),
             region: RegionMatch::of(request.region, &description.region),
+            other_carrier: !region::serves_carrier(request.carrier, description),
             priority: Reverse(description.priority),
             load_band: load::band(node.load.worst_permille),
             spread: spread(request, &node.report.node),
@@ -64,6 +59,8 @@ fn spread(request: &Request<'_>, node: &NodeId) -> u64 {
 mod tests {
     use super::*;
     use crate::sample;
+    use roost_proto::id::Region;
+    use roost_proto::policy;
     use roost_proto::report::Report;
     use roost_proto::time::Millis;
 
@@ -129,8 +126,7 @@ mod tests {
             let mut rooms = [0_u32; 4];
             for i in 0..4_000 {
                 let key = sample::room(&format!("room-{i}"));
-                let request =
-                    Request { key: &key, region: None, avoid: &[], alternatives: 0, most_participants: 0, seed };
+                let request = Request { seed, ..Request::new(&key, &policy::DEFAULT) };
                 let best = (0..4).min_by_key(|n| NodeScore::of(&nodes[*n], NodeState::Alive, &request)).unwrap();
                 rooms[best] += 1;
             }
@@ -141,8 +137,7 @@ mod tests {
     /// The score without its reference: state, region, priority, load band, spread.
     fn score(report: &Report, state: NodeState, room: u32) -> (NodeState, RegionMatch, Reverse<i32>, u8, u64) {
         let (key, region) = (sample::room(&room.to_string()), Region::new("eu/west").unwrap());
-        let request =
-            Request { key: &key, region: Some(&region), avoid: &[], alternatives: 0, most_participants: 0, seed: 0 };
+        let request = Request { region: Some(&region), ..Request::new(&key, &policy::DEFAULT) };
         let node = Node::new(report.clone(), Millis(0));
         let score = NodeScore::of(&node, state, &request);
         (score.state, score.region, score.priority, score.load_band, score.spread)

@@ -8,12 +8,13 @@ use roost_proto::hash::BUCKETS;
 use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
 use roost_proto::lookup::NodeAddress;
 use roost_proto::report::Report;
-use roost_proto::room::{Claim, ClaimState, Run};
+use roost_proto::room::{Claim, ClaimState, Expected, Run};
 use roost_proto::time::Millis;
 
 use crate::grace::Grace;
 use crate::liveness::Hearing;
 use crate::node::{Folded, Node};
+use crate::request::Request;
 use crate::room::{Room, Rooms};
 use crate::time::STALL_MS;
 
@@ -91,7 +92,7 @@ impl View {
     /// Folds one event.
     pub fn apply(&mut self, event: Event, now: Millis) -> Wanted {
         match event {
-            Event::Claimed { key, claim, ttl_ms } => self.fold_claim(key, claim, ttl_ms, now),
+            Event::Claimed { key, claim, ttl_ms, expected } => self.fold_claim(key, claim, (ttl_ms, expected), now),
             Event::Released { key, epoch } => {
                 self.grace.see_epoch(key.bucket(), epoch);
                 self.rooms.forget(&key, epoch);
@@ -110,8 +111,15 @@ impl View {
         }
     }
 
-    /// Folds a claim that the store told of, be it in an event or in an answer.
-    pub fn fold_claim(&mut self, key: RoomKey, mut claim: Claim, ttl_ms: u64, now: Millis) -> Wanted {
+    /// Folds a claim that the store told of, be it in an event or in an answer: with how long a grant holds in ms, and
+    /// what is expected of it.
+    pub fn fold_claim(
+        &mut self,
+        key: RoomKey,
+        mut claim: Claim,
+        (ttl_ms, _expected): (u64, Expected),
+        now: Millis,
+    ) -> Wanted {
         let bucket = key.bucket();
         self.grace.see_epoch(bucket, claim.epoch);
         let wanted = match self.grace.run(bucket) {
@@ -188,6 +196,13 @@ impl View {
     #[must_use]
     pub fn is_current(&self, key: &RoomKey, run: &Run) -> bool {
         self.grace.run(key.bucket()) == Some(run)
+    }
+
+    /// How many participants a new room of this request is to be counted as.
+    #[must_use]
+    pub fn expected(&self, request: &Request<'_>) -> Expected {
+        let hint = request.hint.unwrap_or(0);
+        Expected { participants: if hint == 0 { 4 } else { hint }, hint }
     }
 
     /// The node, whatever its state.

@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use roost_proto::error::{Code, Problem};
-use roost_proto::id::{Epoch, NodeId, Region, RoomKey};
-use roost_proto::lookup::Outcome;
-use roost_proto::room::{Claim, ClaimState, Run};
+use roost_proto::id::{Epoch, NodeId, RoomKey};
+use roost_proto::lookup::{Client, Outcome};
+use roost_proto::room::{Claim, ClaimState, Expected, Run};
 use roost_proto::time::Millis;
 use roost_scheduler_core::join::{Evidence, Home, Step, decide};
 use roost_scheduler_core::request::Request;
@@ -30,7 +30,9 @@ const SEED: u64 = 0;
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub key: RoomKey,
-    pub region: Option<Region>,
+    pub client: Client,
+    /// None: the caller does not say.
+    pub expected_participants: Option<u32>,
     pub avoid: Vec<NodeId>,
     pub alternatives: usize,
 }
@@ -54,10 +56,12 @@ impl Scheduler {
         self.rules.check_namespace(&asked.key.namespace)?;
         let request = Request {
             key: &asked.key,
-            region: asked.region.as_ref(),
+            policy: self.rules.shared.namespaces.of(&asked.key.namespace),
+            region: asked.client.region.as_ref(),
+            carrier: asked.client.carrier.as_ref(),
+            hint: asked.expected_participants,
             avoid: &asked.avoid,
             alternatives: asked.alternatives,
-            most_participants: self.rules.most_participants(&asked.key.namespace),
             seed: SEED,
         };
         match self.decide(&request, &Evidence::default()) {
@@ -115,7 +119,7 @@ impl Scheduler {
         match step {
             Step::Existing(home) => Ok(Next::Answer(Found { outcome: Outcome::Existing, home })),
             Step::Prolong { home, claim } => self.prolong(key, home, claim).await,
-            Step::Grant { home, run, seen } => self.grant(key, home, run, seen).await,
+            Step::Grant { home, run, seen, expected, .. } => self.grant(key, home, run, (seen, expected)).await,
             Step::Read => {
                 self.read(key).await;
                 evidence.record_read = true;
@@ -138,7 +142,13 @@ impl Scheduler {
         }
     }
 
-    async fn grant(&self, key: &RoomKey, home: Home, run: Run, seen: Option<Claim>) -> Result<Next, Problem> {
+    async fn grant(
+        &self,
+        key: &RoomKey,
+        home: Home,
+        run: Run,
+        (seen, expected): (Option<Claim>, Expected),
+    ) -> Result<Next, Problem> {
         let (node, incarnation) = (home.node.id.clone(), home.incarnation);
         let forgotten = seen.as_ref().map(|claim| claim.epoch);
         let claim = |epoch: Epoch, run: Run| Claim { run, epoch, state: ClaimState::Granted, node, incarnation };
@@ -150,6 +160,7 @@ impl Scheduler {
             node: home.node.id.clone(),
             incarnation,
             ttl_ms: GRANT_TTL_MS,
+            expected,
         };
         let granted = self.store.grant(grant).await;
         self.metrics.store_called("grant", &granted);
@@ -157,7 +168,7 @@ impl Scheduler {
             Ok(Granted::Yes { epoch, store_ms }) => {
                 self.clock.learn_store(store_ms, asked);
                 let mut view = self.view_mut();
-                view.fold_claim(key.clone(), claim(epoch, run), GRANT_TTL_MS, asked);
+                view.fold_claim(key.clone(), claim(epoch, run), (GRANT_TTL_MS, expected), asked);
                 Ok(Next::Answer(Found { outcome: Outcome::Placed, home: Home { epoch, ..home } }))
             }
             Ok(Granted::No { current }) => {
@@ -190,7 +201,7 @@ impl Scheduler {
         self.metrics.store_called("prolong", &prolonged);
         match prolonged {
             Ok(Prolonged::Yes) => {
-                self.view_mut().fold_claim(key.clone(), claim, GRANT_TTL_MS, asked);
+                self.view_mut().fold_claim(key.clone(), claim, (GRANT_TTL_MS, Expected::default()), asked);
                 let home = Home { ttl_ms: GRANT_TTL_MS, ..home };
                 Ok(Next::Answer(Found { outcome: Outcome::Existing, home }))
             }
@@ -232,7 +243,7 @@ impl Scheduler {
         let mut view = self.view_mut();
         match current {
             // How much of a grant's time is left is not said with it.
-            Some(claim) => drop(view.fold_claim(key.clone(), claim, 0, now)),
+            Some(claim) => drop(view.fold_claim(key.clone(), claim, (0, Expected::default()), now)),
             None => {
                 if let Some(epoch) = known {
                     view.rooms.forget(key, epoch);

@@ -111,15 +111,10 @@ impl Scheduler {
 impl Rules {
     /// Refuses a namespace that is not configured, if those are not allowed.
     pub(crate) fn check_namespace(&self, namespace: &NamespaceId) -> Result<(), Problem> {
-        if self.allow_unknown_namespaces || self.shared.namespaces.contains_key(namespace) {
+        if self.allow_unknown_namespaces || self.shared.namespaces.has(namespace) {
             return Ok(());
         }
         let detail = format!("namespace {namespace}: expected one that is configured");
         Err(Problem::new(Code::NamespaceNotAllowed, detail))
-    }
-
-    /// The most participants in one room of the namespace; 0: no limit.
-    pub(crate) fn most_participants(&self, namespace: &NamespaceId) -> u32 {
-        self.shared.most_participants(namespace)
     }
 }

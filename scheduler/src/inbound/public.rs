@@ -8,6 +8,7 @@ use actix_web::http::Method;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use actix_web::{FromRequest as _, HttpRequest, HttpResponse, web};
 use roost_proto::error::{Code, Problem};
+use roost_proto::id::RoomKey;
 use roost_proto::lookup::{LookupReply, LookupRequest};
 use roost_proto::room::RoomView;
 use roost_scheduler_core::request::{MOST_ALTERNATIVES, MOST_AVOIDED};
@@ -100,8 +101,7 @@ pub(super) async fn lookup(
     payload: web::Payload,
     scheduler: web::Data<Scheduler>,
 ) -> Result<HttpResponse, ApiError> {
-    let believed =
-        |scheduler: &Scheduler, asked: &Asked| client::is_believed(&request, &asked.key.namespace, scheduler);
+    let believed = |scheduler: &Scheduler, key: &RoomKey| client::is_believed(&request, &key.namespace, scheduler);
     answer(&request, payload, &scheduler, believed).await
 }
 
@@ -110,7 +110,7 @@ pub(super) async fn answer(
     request: &HttpRequest,
     payload: web::Payload,
     scheduler: &Scheduler,
-    believed: impl FnOnce(&Scheduler, &Asked) -> bool,
+    believed: impl FnOnce(&Scheduler, &RoomKey) -> bool,
 ) -> Result<HttpResponse, ApiError> {
     let started = Instant::now();
     let answered = async {
@@ -135,7 +135,7 @@ async fn reply(
     request: &HttpRequest,
     mut body: LookupRequest,
     scheduler: &Scheduler,
-    believed: impl FnOnce(&Scheduler, &Asked) -> bool,
+    believed: impl FnOnce(&Scheduler, &RoomKey) -> bool,
 ) -> Result<LookupReply, Problem> {
     if let Some(id) = body.request_id.take() {
         request_id::replace(id);
@@ -144,10 +144,10 @@ async fn reply(
     at_most("avoid", body.avoid.len(), MOST_AVOIDED)?;
     at_most("alternatives", alternatives, MOST_ALTERNATIVES)?;
     let key = room_in_path(request)?;
-    let mut asked = Asked { key, region: None, avoid: std::mem::take(&mut body.avoid), alternatives };
-    let believed = believed(scheduler, &asked);
+    let believed = believed(scheduler, &key);
     let client = client::described(request, &mut body, believed, scheduler);
-    asked.region.clone_from(&client.region);
+    let (expected_participants, avoid) = (body.expected_participants, body.avoid);
+    let asked = Asked { key, client, expected_participants, avoid, alternatives };
     let Found { outcome, home } = scheduler.look_up(&asked).await?;
     let ticket = scheduler.ticket(&asked.key, &home);
     Ok(LookupReply {
@@ -158,7 +158,7 @@ async fn reply(
         epoch: home.epoch,
         ticket,
         ttl_ms: home.ttl_ms,
-        client,
+        client: asked.client,
         alternatives: home.alternatives,
     })
 }

@@ -214,6 +214,7 @@ impl Store for RedisStore {
         call.arg(grant.seen.as_ref().map(record::of_claim).unwrap_or_default());
         call.arg(record::ending(ClaimState::Granted, &grant.node, grant.incarnation));
         call.arg(grant.ttl_ms.clamp(1, DURATION_LIMIT_MS));
+        call.arg(format!("{} {}", grant.expected.participants, grant.expected.hint));
         Ok(match self.ask(grant.room.bucket(), &call).await? {
             Answer::Yes(rest) => Granted::Yes { epoch: Epoch(number(&rest, 0)?), store_ms: number(&rest, 1)? },
             Answer::No(rest) => Granted::No { current: record::current(&key, text(&rest, 0)?, &grant.run.0)? },

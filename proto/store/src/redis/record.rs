@@ -7,6 +7,9 @@ use roost_proto::room::{Claim, ClaimState, Run};
 use crate::error::StoreError;
 use crate::operation::Holding;
 
+/// How many words a record has.
+pub(super) const WORDS: usize = 5;
+
 /// The record of a claim.
 pub(super) fn of_claim(claim: &Claim) -> String {
     line(&claim.run, claim.epoch, claim.state, &claim.node, claim.incarnation)

@@ -8,9 +8,9 @@ use redis::streams::StreamId;
 use tokio::sync::mpsc;
 
 use roost_proto::event::Event;
-use roost_proto::id::{Epoch, Incarnation, NodeId};
+use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
 use roost_proto::report::Report;
-use roost_proto::room::Run;
+use roost_proto::room::{Expected, Run};
 
 use super::keys::{Found, Keys};
 use super::record;
@@ -138,7 +138,7 @@ impl Watch {
         let event = match Keys::found(key) {
             Ok(Found::Room(room)) => record::parse(key, text).map(|claim| {
                 let ttl_ms = u64::try_from(ttl).unwrap_or(0);
-                Some(Event::Claimed { key: room, claim, ttl_ms })
+                Some(Event::Claimed { key: room, claim, ttl_ms, expected: Expected::default() })
             }),
             Ok(Found::Report) => report(key, text).map(Some),
             Ok(Found::Other) => Ok(None),
@@ -180,16 +180,26 @@ fn event(place: &str, entry: &StreamId) -> Result<Option<Event>, StoreError> {
         let incarnation = Incarnation(entry.get("incarnation").ok_or_else(|| broken("an incarnation"))?);
         return Ok(Some(Event::Left { node, incarnation }));
     }
-    // A room's entry has its key for a name, and then its record with the time it holds, or the epoch that ended.
     let (name, value) = entry.map.iter().next().ok_or_else(|| broken("a field"))?;
     let Found::Room(key) = Keys::found(name)? else { return Err(broken("a room")) };
     let text: String = redis::from_redis_value(value.clone()).map_err(|_| broken("a text"))?;
-    let Some((claim, ttl)) = text.rsplit_once(' ') else {
-        let epoch = text.parse().map_err(|_| broken("an epoch"))?;
-        return Ok(Some(Event::Released { key, epoch: Epoch(epoch) }));
+    told(place, key, &text).map(Some)
+}
+
+/// A room's entry has its key for a name. Its value is an epoch that ended, or a record, the time it holds, and with a
+/// grant what is expected: participants and hint.
+fn told(place: &str, key: RoomKey, text: &str) -> Result<Event, StoreError> {
+    let broken = |what: &str| StoreError::Corrupt { key: place.to_owned(), reason: format!("entry without {what}") };
+    let number = |word: &str| word.parse::<u64>().map_err(|_| broken("a number"));
+    let Some((end_of_record, _)) = text.match_indices(' ').nth(record::WORDS - 1) else {
+        return Ok(Event::Released { key, epoch: Epoch(number(text)?) });
     };
-    let claim = record::parse(place, claim)?;
-    Ok(Some(Event::Claimed { key, claim, ttl_ms: ttl.parse().map_err(|_| broken("a time"))? }))
+    let claim = record::parse(place, &text[..end_of_record])?;
+    let mut numbers = text[end_of_record + 1..].split(' ').map(number);
+    let ttl_ms = numbers.next().unwrap_or(Ok(0))?;
+    let mut small = || numbers.next().unwrap_or(Ok(0)).map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+    let expected = Expected { participants: small()?, hint: small()? };
+    Ok(Event::Claimed { key, claim, ttl_ms, expected })
 }
 
 fn report(key: &str, text: &str) -> Result<Event, StoreError> {

@@ -3,18 +3,20 @@
 use roost_proto::command::{Action, Command};
 use roost_proto::event::Event;
 use roost_proto::id::Incarnation;
-use roost_proto::room::Claim;
+use roost_proto::room::{Claim, Expected};
 use roost_store::operation::{Asserted, Leave, Opened, Prolonged, Released, SchedulerEntry};
 
-use crate::made::{LONG_MS, assertion, at, grant, holding, node, register, renewal, room, run_of_node};
+use crate::made::{EXPECTED, LONG_MS, assertion, at, grant, holding, node, register, renewal, room, run_of_node};
 use crate::stage::{Stage, ended, next};
 
 pub(crate) async fn a_watcher_sees_what_happens_in_order(stage: Stage) {
     let (store, room) = (&*stage.store, room("standup"));
     let mut events = stage.second.watch().await.unwrap();
-    let claimed = |claim: &Claim, ttl_ms| Event::Claimed { key: room.clone(), claim: claim.clone(), ttl_ms };
+    let told =
+        |claim: &Claim, ttl_ms, expected| Event::Claimed { key: room.clone(), claim: claim.clone(), ttl_ms, expected };
+    let claimed = |claim: &Claim, ttl_ms| told(claim, ttl_ms, Expected::default());
     let granted = grant(store, &room, "fra-1", 1).await;
-    assert_eq!(next(&mut events).await, claimed(&granted, 30_000));
+    assert_eq!(next(&mut events).await, told(&granted, 30_000, EXPECTED));
     assert_eq!(store.prolong(&room, &granted, 20_000).await.unwrap(), Prolonged::Yes);
     assert_eq!(next(&mut events).await, claimed(&granted, 20_000));
     // Nothing is told twice.
@@ -34,7 +36,7 @@ pub(crate) async fn a_watcher_sees_what_happens_in_order(stage: Stage) {
         claimed(&open, 0),
         claimed(&again, 0),
         Event::Released { key: room.clone(), epoch },
-        claimed(&next_grant, 30_000),
+        told(&next_grant, 30_000, EXPECTED),
     ] {
         assert_eq!(next(&mut events).await, expected);
     }
@@ -62,7 +64,7 @@ pub(crate) async fn a_late_watcher_gets_what_is_there(stage: Stage) {
     let mut reports = Vec::new();
     while claims.len() < 2 || reports.is_empty() {
         match next(&mut events).await {
-            Event::Claimed { key, claim, ttl_ms } => claims.push((key.room.as_str().to_owned(), claim, ttl_ms)),
+            Event::Claimed { key, claim, ttl_ms, .. } => claims.push((key.room.as_str().to_owned(), claim, ttl_ms)),
             Event::Reported(report) => reports.push(*report),
             other => panic!("{other:?}"),
         }

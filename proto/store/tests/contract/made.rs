@@ -2,9 +2,12 @@
 
 use roost_proto::id::{Epoch, Incarnation, NodeId, Region, RoomKey};
 use roost_proto::report::{Capacity, Description, Host, MediaKind, Mode, Report};
-use roost_proto::room::{Claim, ClaimState, Run};
+use roost_proto::room::{Claim, ClaimState, Expected, Run};
 use roost_store::Store;
 use roost_store::operation::{Assert, Grant, Granted, Holding, Opened, Register, Registered, Renew};
+
+/// What the grants of this suite expect.
+pub(crate) const EXPECTED: Expected = Expected { participants: 12, hint: 15 };
 
 pub(crate) const LONG_MS: u64 = 1_000_000_000;
 
@@ -35,7 +38,8 @@ pub(crate) async fn try_grant(
 ) -> Granted {
     let run = run_of(store, room).await;
     let (room, node) = (room.clone(), node(to));
-    let grant = Grant { room, run, seen, node, incarnation: Incarnation(incarnation), ttl_ms: 30_000 };
+    let grant =
+        Grant { room, run, seen, node, incarnation: Incarnation(incarnation), ttl_ms: 30_000, expected: EXPECTED };
     store.grant(grant).await.unwrap()
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roost_proto::id::{Epoch, Incarnation};
+use roost_proto::room::Expected;
 use roost_store::operation::{Granted, Opened};
 use roost_store::{NodeStore, RedisSettings, RedisStore, Store, StoreError};
 
@@ -92,6 +93,7 @@ async fn an_answer_that_comes_late_is_unknown_and_the_call_may_be_done() {
         node: node("fra-1"),
         incarnation: Incarnation(1),
         ttl_ms: LONG_MS,
+        expected: Expected::default(),
     };
     let busy = tokio::spawn(async move { busy.invoke_async::<_, ()>(&mut connection).await });
     until("the server is busy", || {

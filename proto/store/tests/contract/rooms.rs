@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use roost_proto::id::Epoch;
-use roost_proto::room::{Claim, ClaimState};
+use roost_proto::room::{Claim, ClaimState, Expected};
 use roost_store::operation::{Assert, Asserted, Grant, Granted, Opened, Prolonged, Raise, Raised, Released};
 
 use crate::made::{LONG_MS, assertion, at, grant, grant_and_open, holding, node, room, run_of, try_grant};
@@ -227,6 +227,7 @@ pub(crate) async fn racing_grants_have_one_winner(stage: Stage) {
                     node: node(&format!("node-{racer}")),
                     incarnation: roost_proto::id::Incarnation(racer),
                     ttl_ms: LONG_MS,
+                    expected: Expected::default(),
                 };
                 homes.push(match store.grant(grant.clone()).await.unwrap() {
                     Granted::Yes { epoch, .. } => (grant.node, epoch, true),

@@ -1,7 +1,7 @@
 //! What a restart and a loss of the data do (rules 1, 2, 17 to 20).
 
 use roost_proto::id::Epoch;
-use roost_proto::room::{Claim, ClaimState};
+use roost_proto::room::{Claim, ClaimState, Expected};
 use roost_store::operation::{
     Asserted, Grant, Granted, Leave, Opened, Prolonged, Raise, Raised, Register, Registered, Released, Renewed,
 };
@@ -46,6 +46,7 @@ async fn refuses_what_names_the_old_run(
         node: node("fra-2"),
         incarnation: claim.incarnation,
         ttl_ms: LONG_MS,
+        expected: Expected::default(),
     };
     assert_eq!(store.grant(grant).await.unwrap(), Granted::NewRun { run: run.clone() });
     assert_eq!(store.prolong(&room, claim, LONG_MS).await.unwrap(), Prolonged::NewRun { run: run.clone() });

@@ -2,7 +2,7 @@
 
 use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
-use roost_proto::room::{Claim, ClaimState, Run};
+use roost_proto::room::{Claim, ClaimState, Expected, Run};
 use roost_store::operation::{
     Assert, Asserted, Grant, Granted, Holding, Leave, Opened, Prolonged, Raise, Raised, Register, Registered, Released,
     Renew, Renewed,
@@ -244,6 +244,7 @@ impl<'a> Party<'a> {
             node: self.nodes[node].clone(),
             incarnation: Incarnation(incarnation),
             ttl_ms,
+            expected: Expected { participants: u32::try_from(ttl_ms % 7).unwrap_or(0), hint: incarnation as u32 },
         };
         match self.engine.grant(grant).await {
             Granted::Yes { epoch, .. } => {
@@ -349,7 +350,9 @@ impl<'a> Party<'a> {
             self.incarnations[node].iter().position(|other| *other == incarnation.0)
         };
         match event {
-            Event::Claimed { key, claim, ttl_ms } => format!("claimed {key} {} {ttl_ms}", self.text(claim)),
+            Event::Claimed { key, claim, ttl_ms, expected } => {
+                format!("claimed {key} {} {ttl_ms} {expected:?}", self.text(claim))
+            }
             Event::Released { key, epoch } => format!("released {key} {}", self.epoch_text(*epoch)),
             Event::Reported(report) => {
                 format!("reported {} {:?}", report.node, incarnation(&report.node, report.incarnation))
