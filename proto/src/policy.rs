@@ -76,7 +76,7 @@ pub struct Ladder {
 /// Why a list of rungs is no ladder.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidLadder {
-    #[error("expected at least one of region+carrier, region, parent+carrier, parent, anywhere")]
+    #[error("[]: expected at least one of region+carrier, region, parent+carrier, parent, anywhere")]
     Empty,
     #[error("{after} after {before}: expected nearer rungs first, for {before} has every node of {after} already")]
     Contradictory { before: Rung, after: Rung },

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
-use roost_proto::geography::{Carriers, Regions};
+use roost_proto::geography::{self, Carriers, GeographyError, Regions};
 use roost_proto::id::NamespaceId;
 use roost_proto::policy::Policies;
 use serde::de::DeserializeOwned;
@@ -86,6 +86,11 @@ pub fn load<F: Serialize, S: DeserializeOwned>(
         file.remove(other);
     }
     let shared = from_table::<Shared>(file, "", |_| origin.clone())?;
+    geography::check(&shared.regions, &shared.carriers)
+        .and_then(|()| geography::check_fences(&shared.namespaces))
+        .map_err(|GeographyError { key, value, expected }| {
+            key_error(&origin, &key, format!("{value}: expected {expected}"))
+        })?;
     let set = overrides(flags)?;
     let by_flag: Vec<String> = set.keys().cloned().collect();
     own.extend(set);
@@ -365,7 +370,7 @@ mod tests {
             ("[agent]\ntrusted_proxy = ['10.0.0.0/8', 'ten']", &["agent.trusted_proxy[1]: "]),
             ("[agent]\nlisten = 'here'", &["agent.listen: ", "\"here\""]),
             ("agent = 1", &["agent: 1: expected a table"]),
-            ("[agnet]\n", &["agnet: unknown field `agnet`, expected one of `media`, `namespaces`, `api_keys`"]),
+            ("[agnet]\n", &["agnet: unknown field `agnet`, expected one of `media`, `regions`, `carriers`"]),
             ("[media]\ncodec = []", &["media.codec: unknown field `codec`"]),
             ("[media]\ncodecs = [{ kind = 'text' }]", &["media.codecs: codec 0: expected kind \"audio\" or \"video\""]),
             ("[namespaces.No]", &["namespaces", "namespace \"No\": expected 1 to 63"]),
@@ -374,12 +379,34 @@ mod tests {
             ("[api_keys.a]\nsha256 = 'x'", &["api_keys.a.sha256: expected the key's SHA-256 as 64 hex"]),
             ("[agent", &["expected TOML"]),
         ] {
-            let (path, got) = with_file(file, |path| load::<_, Settings>(&Flags::default(), "agent", Some(path)));
-            let error = got.expect_err(file).to_string();
-            assert!(error.starts_with(&path), "{error}");
+            let error = refusal(file);
             for part in parts {
                 assert!(error.contains(part), "{file}\n{error}");
             }
+        }
+    }
+
+    #[test]
+    fn a_contradiction_in_geography_or_policy_is_named_with_its_key_and_the_file() {
+        for (file, says) in [
+            ("[namespaces.a]\nladder = []", "namespaces.a.ladder: []: expected at least one of region+carrier"),
+            ("[namespaces.a]\nladder = ['here']", "namespaces.a.ladder[0]: unknown variant `here`, expected one of"),
+            (
+                "[namespaces.a]\nladder = ['parent', 'region']",
+                "namespaces.a.ladder: region after parent: expected nearer rungs first",
+            ),
+            ("[namespaces.a]\nfence = ['EU']", "namespaces.a.fence[0]: region \"EU\": expected labels"),
+            ("[namespaces.a]\nfence = ['eu', 'eu/west']", "namespaces.a.fence[1]: \"eu/west\": expected a region out"),
+            ("[regions.'cn/cn']", "regions.cn/cn: \"cn/cn\": expected the label cn once"),
+            ("[regions.CN]", "regions.CN: region \"CN\": expected labels"),
+            ("[regions.eu]\ncountry = []", "regions.eu.country: unknown field `country`, expected one of"),
+            ("[regions.eu]\npoint = [nan, 0]", "regions.eu.point: [NaN, 0.0]: expected a latitude of -90 to 90"),
+            ("[regions.eu]\npoint = [1]", "regions.eu.point: invalid length 1, expected an array of length 2"),
+            ("[carriers.a]\nasns = [4294967296]", "carriers.a.asns[0]: invalid value: integer `4294967296`"),
+            ("[carriers.a]\nasns = [7]\n[carriers.b]\nasns = [7]", "it is in carriers.a.asns[0] too"),
+        ] {
+            let error = refusal(file);
+            assert!(error.contains(says), "{file}\n{error}");
         }
     }
 
@@ -417,6 +444,14 @@ mod tests {
         let printed = masked("agent", &Settings::default(), &Shared::default()).expect("it can be written");
         let (_, read) = load_text(&Flags::default(), &printed).expect("valid");
         assert_eq!(read, Shared::default());
+    }
+
+    /// What is said of the file, which it begins with.
+    fn refusal(file: &str) -> String {
+        let (path, got) = with_file(file, |path| load::<_, Settings>(&Flags::default(), "agent", Some(path)));
+        let error = got.expect_err(file).to_string();
+        assert!(error.starts_with(&format!("{path}: ")), "{error}");
+        error
     }
 
     fn load_text(flags: &Flags, text: &str) -> Result<(Settings, Shared), ConfigError> {

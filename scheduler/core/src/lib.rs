@@ -5,6 +5,7 @@
 //! of the ownership protocol in ARCHITECTURE.md.
 
 pub mod filter;
+pub mod geography;
 pub mod grace;
 pub mod join;
 pub mod liveness;
