@@ -14,6 +14,11 @@ pub(crate) fn starting() -> Problem {
     Problem::new(Code::Starting, "nodes are still saying which rooms they hold")
 }
 
+/// Nobody else comes in until somebody leaves.
+pub(crate) fn room_full() -> Problem {
+    Problem::new(Code::RoomFull, "the namespace allows no more participants in a room")
+}
+
 /// No node can take the room.
 pub(crate) fn no_node(refused: NoNode) -> Problem {
     let detail = match refused.rejections.as_slice() {

@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use roost_proto::error::{Code, Problem};
-use roost_proto::id::{Epoch, NodeId, RoomKey};
+use roost_proto::error::Problem;
+use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
 use roost_proto::lookup::{Client, Outcome};
 use roost_proto::room::{Claim, ClaimState, Expected, Run};
 use roost_proto::time::Millis;
@@ -17,7 +17,7 @@ use roost_store::StoreError;
 use roost_store::operation::{Grant, Granted, Prolonged};
 
 use super::Scheduler;
-use crate::error::{no_node, starting, store_unavailable};
+use crate::error::{no_node, room_full, starting, store_unavailable};
 
 /// How often one lookup may lose against others before it gives up.
 const MOST_TRIES: usize = 8;
@@ -44,17 +44,69 @@ pub(crate) struct Found {
     pub home: Home,
 }
 
-/// What a step led to.
+/// What a lookup comes to before it writes anything.
+#[derive(Debug)]
+enum Verdict {
+    /// The room lives there; a grant that is getting old is to be prolonged.
+    Lives { home: Home, prolong: Option<Claim> },
+    /// Nobody has it, or whoever has it may lose it.
+    Place(Placement),
+}
+
+/// A grant that is about to be written.
+#[derive(Debug)]
+struct Placement {
+    home: Home,
+    run: Run,
+    seen: Option<Claim>,
+    expected: Expected,
+}
+
+/// What a write led to.
 enum Next {
     Answer(Found),
     Again,
 }
 
+/// How far a lookup has come.
+#[derive(Debug)]
+struct Course {
+    evidence: Evidence,
+    deadline: Millis,
+    tries_left: usize,
+}
+
+impl Course {
+    fn new(now: Millis) -> Self {
+        Self { evidence: Evidence::default(), deadline: now.plus(LOOKUP_WAIT_MS), tries_left: MOST_TRIES }
+    }
+
+    /// Asks for one more call of the store.
+    fn go_on(&mut self) -> Result<(), Problem> {
+        if self.tries_left == 0 {
+            tracing::warn!("a lookup lost against others each time");
+            return Err(store_unavailable());
+        }
+        self.tries_left -= 1;
+        Ok(())
+    }
+}
+
 impl Scheduler {
     /// Finds the room's node, or gives it one.
     pub(crate) async fn look_up(&self, asked: &Asked) -> Result<Found, Problem> {
+        let request = self.request(asked)?;
+        match self.decide(&request, &Evidence::default()) {
+            Step::Existing(home) => Ok(Found { outcome: Outcome::Existing, home }),
+            // Boxed, so that the many lookups that end above carry nothing of it.
+            step => Box::pin(self.go_on(step, &request)).await,
+        }
+    }
+
+    /// What the core is asked.
+    fn request<'a>(&'a self, asked: &'a Asked) -> Result<Request<'a>, Problem> {
         self.rules.check_namespace(&asked.key.namespace)?;
-        let request = Request {
+        Ok(Request {
             key: &asked.key,
             policy: self.rules.shared.namespaces.of(&asked.key.namespace),
             region: asked.client.region.as_ref(),
@@ -63,50 +115,7 @@ impl Scheduler {
             avoid: &asked.avoid,
             alternatives: asked.alternatives,
             seed: SEED,
-        };
-        match self.decide(&request, &Evidence::default()) {
-            Step::Existing(home) => Ok(Found { outcome: Outcome::Existing, home }),
-            // Boxed, so that the many lookups that end above carry nothing of it.
-            step => Box::pin(self.go_on(step, &request)).await,
-        }
-    }
-
-    /// Takes steps until there is an answer.
-    async fn go_on(&self, mut step: Step, request: &Request<'_>) -> Result<Found, Problem> {
-        let mut evidence = Evidence::default();
-        let deadline = self.clock.now().plus(LOOKUP_WAIT_MS);
-        for _ in 0..MOST_TRIES {
-            step = self.wait(step, request, &evidence, deadline).await?;
-            match self.take(step, request.key, &mut evidence).await? {
-                Next::Answer(found) => return Ok(found),
-                Next::Again => step = self.decide(request, &evidence),
-            }
-        }
-        tracing::warn!("a lookup lost against others each time");
-        Err(store_unavailable())
-    }
-
-    /// Lets time pass, up to the deadline, while what is missing may come by itself.
-    async fn wait(
-        &self,
-        mut step: Step,
-        request: &Request<'_>,
-        evidence: &Evidence,
-        deadline: Millis,
-    ) -> Result<Step, Problem> {
-        loop {
-            let late = match step {
-                Step::Wait { .. } => starting(),
-                Step::Unreached => store_unavailable(),
-                step => return Ok(step),
-            };
-            let Ok(_waiting) = self.waiting.try_acquire() else { return Err(late) };
-            if self.clock.now() >= deadline {
-                return Err(late);
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-            step = self.decide(request, evidence);
-        }
+        })
     }
 
     fn decide(&self, request: &Request<'_>, evidence: &Evidence) -> Step {
@@ -114,41 +123,79 @@ impl Scheduler {
         decide(&self.view(), request, evidence, now)
     }
 
-    /// Takes one step.
-    async fn take(&self, step: Step, key: &RoomKey, evidence: &mut Evidence) -> Result<Next, Problem> {
-        match step {
-            Step::Existing(home) => Ok(Next::Answer(Found { outcome: Outcome::Existing, home })),
-            Step::Prolong { home, claim } => self.prolong(key, home, claim).await,
-            Step::Grant { home, run, seen, expected, .. } => self.grant(key, home, run, (seen, expected)).await,
-            Step::Read => {
-                self.read(key).await;
-                evidence.record_read = true;
-                Ok(Next::Again)
+    /// Reads and writes until there is an answer.
+    async fn go_on(&self, mut step: Step, request: &Request<'_>) -> Result<Found, Problem> {
+        let mut course = Course::new(self.clock.now());
+        loop {
+            let next = match self.settle(step, request, &mut course).await? {
+                Verdict::Lives { home, prolong: None } => return Ok(Found { outcome: Outcome::Existing, home }),
+                Verdict::Lives { home, prolong: Some(claim) } => {
+                    course.go_on()?;
+                    self.prolong(request.key, home, claim).await?
+                }
+                Verdict::Place(placement) => {
+                    course.go_on()?;
+                    self.grant(request.key, placement).await?
+                }
+            };
+            match next {
+                Next::Answer(found) => return Ok(found),
+                Next::Again => step = self.decide(request, &course.evidence),
             }
-            Step::Prove { node, incarnation } => {
-                let leases = self.store.leases(&node).await;
-                self.metrics.store_called("leases", &leases);
-                // Without the store's word the room stays where it is. An incarnation that it does not remember is over.
-                let is_over = leases.is_ok_and(|leases| {
-                    leases.iter().find(|lease| lease.incarnation == incarnation).is_none_or(|lease| lease.lapsed)
-                });
-                evidence.lease = Some((node, incarnation, is_over));
-                Ok(Next::Again)
-            }
-            Step::NoNode(refused) => Err(no_node(refused)),
-            Step::RoomFull => Err(Problem::new(Code::RoomFull, "the namespace allows no more participants in a room")),
-            // The caller has waited for these to pass.
-            Step::Wait { .. } | Step::Unreached => Ok(Next::Again),
         }
     }
 
-    async fn grant(
-        &self,
-        key: &RoomKey,
-        home: Home,
-        run: Run,
-        (seen, expected): (Option<Claim>, Expected),
-    ) -> Result<Next, Problem> {
+    /// Reads what is missing and waits for what may come by itself, until there is nothing left to do but to answer or to
+    /// write. Writes nothing.
+    async fn settle(&self, mut step: Step, request: &Request<'_>, course: &mut Course) -> Result<Verdict, Problem> {
+        loop {
+            match step {
+                Step::Existing(home) => return Ok(Verdict::Lives { home, prolong: None }),
+                Step::Prolong { home, claim } => return Ok(Verdict::Lives { home, prolong: Some(claim) }),
+                Step::Grant { home, run, seen, expected, .. } => {
+                    return Ok(Verdict::Place(Placement { home, run, seen, expected }));
+                }
+                Step::NoNode(refused) => return Err(no_node(refused)),
+                Step::RoomFull => return Err(room_full()),
+                Step::Wait { .. } => self.wait(course.deadline, starting).await?,
+                Step::Unreached => self.wait(course.deadline, store_unavailable).await?,
+                Step::Read => {
+                    course.go_on()?;
+                    self.read(request.key).await;
+                    course.evidence.record_read = true;
+                }
+                Step::Prove { node, incarnation } => {
+                    course.go_on()?;
+                    let is_over = self.is_over(&node, incarnation).await;
+                    course.evidence.lease = Some((node, incarnation, is_over));
+                }
+            }
+            step = self.decide(request, &course.evidence);
+        }
+    }
+
+    /// Lets some time pass, unless it is too late or too many wait already: then `late` is the answer.
+    async fn wait(&self, deadline: Millis, late: fn() -> Problem) -> Result<(), Problem> {
+        let Ok(_waiting) = self.waiting.try_acquire() else { return Err(late()) };
+        if self.clock.now() >= deadline {
+            return Err(late());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        Ok(())
+    }
+
+    /// Whether the lease of this incarnation is over, by the store's word. Without its word the room stays where it is. An
+    /// incarnation that it does not remember is over.
+    async fn is_over(&self, node: &NodeId, incarnation: Incarnation) -> bool {
+        let leases = self.store.leases(node).await;
+        self.metrics.store_called("leases", &leases);
+        leases.is_ok_and(|leases| {
+            leases.iter().find(|lease| lease.incarnation == incarnation).is_none_or(|lease| lease.lapsed)
+        })
+    }
+
+    async fn grant(&self, key: &RoomKey, placement: Placement) -> Result<Next, Problem> {
+        let Placement { home, run, seen, expected } = placement;
         let (node, incarnation) = (home.node.id.clone(), home.incarnation);
         let forgotten = seen.as_ref().map(|claim| claim.epoch);
         let claim = |epoch: Epoch, run: Run| Claim { run, epoch, state: ClaimState::Granted, node, incarnation };

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod agents;
 mod api;
 mod client;
+mod limits;
 pub(crate) mod public;
 pub(crate) mod signaling;
 

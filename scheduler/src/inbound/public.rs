@@ -7,17 +7,16 @@ use actix_web::guard::{GuardContext, fn_guard};
 use actix_web::http::Method;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use actix_web::{FromRequest as _, HttpRequest, HttpResponse, web};
-use roost_proto::error::{Code, Problem};
+use roost_proto::error::Problem;
 use roost_proto::id::RoomKey;
 use roost_proto::lookup::{LookupReply, LookupRequest};
 use roost_proto::room::RoomView;
-use roost_scheduler_core::request::{MOST_ALTERNATIVES, MOST_AVOIDED};
 use roost_server::problem::other_methods;
 use roost_server::{AllowedOrigins, ApiError, JsonBody, request_id};
 
-use super::{api, client, room_in_path, signaling};
+use super::{api, client, limits, room_in_path, signaling};
 use crate::app::Scheduler;
-use crate::app::lookup::{Asked, Found};
+use crate::app::lookup::Found;
 
 /// For how long a browser may remember what it was told about another origin, in seconds.
 const CORS_MAX_AGE_S: usize = 600;
@@ -140,14 +139,10 @@ async fn reply(
     if let Some(id) = body.request_id.take() {
         request_id::replace(id);
     }
-    let alternatives = usize::from(body.alternatives);
-    at_most("avoid", body.avoid.len(), MOST_AVOIDED)?;
-    at_most("alternatives", alternatives, MOST_ALTERNATIVES)?;
     let key = room_in_path(request)?;
     let believed = believed(scheduler, &key);
     let client = client::described(request, &mut body, believed, scheduler);
-    let (expected_participants, avoid) = (body.expected_participants, body.avoid);
-    let asked = Asked { key, client, expected_participants, avoid, alternatives };
+    let asked = limits::checked(key, body, client)?;
     let Found { outcome, home } = scheduler.look_up(&asked).await?;
     let ticket = scheduler.ticket(&asked.key, &home);
     Ok(LookupReply {
@@ -161,13 +156,6 @@ async fn reply(
         client: asked.client,
         alternatives: home.alternatives,
     })
-}
-
-fn at_most(field: &str, count: usize, most: usize) -> Result<(), Problem> {
-    if count <= most {
-        return Ok(());
-    }
-    Err(Problem::new(Code::BadRequest, format!("body {field}: {count}: expected at most {most}")))
 }
 
 /// Reads what is known of a room; changes nothing.

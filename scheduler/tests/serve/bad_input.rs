@@ -20,6 +20,9 @@ async fn a_bad_request_gets_its_code() {
         ("POST", lookup, r#"{"alternatives":9}"#, 400, "bad_request"),
         ("POST", lookup, r#"{"alternatives":-1}"#, 400, "bad_request"),
         ("POST", lookup, r#"{"expected_participants":1e9999}"#, 400, "bad_request"),
+        ("POST", lookup, r#"{"expected_participants":0}"#, 400, "bad_request"),
+        ("POST", lookup, r#"{"expected_participants":10001}"#, 400, "bad_request"),
+        ("POST", lookup, r#"{"expected_participants":"8"}"#, 400, "bad_request"),
         ("POST", lookup, r#"{"client_ip":"999.1.1.1"}"#, 400, "bad_request"),
         ("POST", lookup, r#"{"region":"EU"}"#, 400, "bad_id"),
         ("POST", lookup, r#"{"user_id":""}"#, 400, "bad_id"),
@@ -50,6 +53,9 @@ async fn a_bad_request_gets_its_code() {
         let problem: Value = response.json().await.unwrap();
         assert_eq!((&problem["code"], &problem["request_id"]), (&json!(code), &json!(id)), "{path} {body}");
     }
+    let body = json!({"expected_participants": 10_001});
+    let problem: Value = scheduler.lookup_request("x", &body).send().await.unwrap().json().await.unwrap();
+    assert_eq!(problem["detail"], "body expected_participants: 10001: expected 1 to 10000");
     for query in ["limit=0", "limit=1001", "limit=x", "cursor=zz", "cursor=", "namespace=No", "node=No"] {
         let problem = scheduler.admin(&format!("/v1/rooms?{query}")).await;
         assert_eq!(problem["status"], 400, "{query}: {problem}");
