@@ -3,6 +3,8 @@
 use std::net::ToSocketAddrs;
 
 use roost_agent_core::lease::{MAX_LEASE_MS, MIN_LEASE_MS};
+use roost_proto::geography::{self, Carriers};
+use roost_proto::id::{Carrier, Region};
 use roost_proto::report::MediaKind;
 use roost_server::{ClusterKeys, ConfigError};
 
@@ -129,6 +131,15 @@ pub(super) fn media(settings: &Settings) -> Result<(), ConfigError> {
     }
 }
 
+/// The region is a place in the tree, and the carriers are such as clients have.
+pub(super) fn place(region: &Region, carriers: &[Carrier], known: &Carriers) -> Result<(), ConfigError> {
+    geography::check_path("region", region)?;
+    for carrier in carriers {
+        geography::check_carrier("carrier", carrier, known)?;
+    }
+    Ok(())
+}
+
 /// In development nothing listens where others can reach it.
 pub(super) fn loopback(key: &str, address: &str) -> Result<(), ConfigError> {
     let is_loopback =
@@ -221,6 +232,26 @@ mod tests {
             });
             let error = error.expect_err(key).to_string();
             assert!(error.contains(key) && error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_carrier_that_no_client_has_is_refused_with_those_that_are_known() {
+        let carriers = serde_json::json!({ "telecom": { "asns": [4134] }, "mobile": { "asns": [9808] } });
+        let shared = Shared { carriers: serde_json::from_value(carriers).expect("carriers"), ..Shared::default() };
+        for (region, carrier, says) in [
+            ("cn/east", "telecom", None),
+            ("cn/east", "AS4837", None),
+            ("cn/east", "telekom", Some("carrier: \"telekom\": expected AS and a number, or one of mobile, telecom")),
+            ("cn/east", "AS4134", Some("carrier: \"AS4134\": expected telecom, which has it in its asns")),
+            ("cn/east/cn", "telecom", Some("region: \"cn/east/cn\": expected the label cn once")),
+        ] {
+            let mut settings = Settings { dev: true, ..Settings::default() };
+            settings.region = Some(Region::new(region).expect("a path"));
+            settings.carrier = vec![Carrier::new(carrier).expect("a carrier")];
+            let error = Config::new(settings, shared.clone()).err().map(|error| error.to_string());
+            assert_eq!(error.is_some(), says.is_some(), "{error:?}");
+            assert!(error.unwrap_or_default().contains(says.unwrap_or_default()), "{says:?}");
         }
     }
 

@@ -156,6 +156,7 @@ impl Config {
         check::tls(&settings)?;
         check::numbers(&settings)?;
         check::media(&settings)?;
+        check::place(&region, &settings.carrier, &shared.carriers)?;
         let host = if settings.dev { "127.0.0.1" } else { "0.0.0.0" };
         let listen = |set: &Option<String>, port: u16| set.clone().unwrap_or_else(|| format!("{host}:{port}"));
         let (signaling_listen, link_listen) =

@@ -65,6 +65,12 @@ impl ConfigError {
     }
 }
 
+impl From<GeographyError> for ConfigError {
+    fn from(wrong: GeographyError) -> Self {
+        misplaced("configuration", &wrong)
+    }
+}
+
 /// Reads the configuration of one process.
 ///
 /// `flags` is the process's clap struct, which has read the environment: its fields are `Option` or `Vec`, and those that
@@ -88,9 +94,7 @@ pub fn load<F: Serialize, S: DeserializeOwned>(
     let shared = from_table::<Shared>(file, "", |_| origin.clone())?;
     geography::check(&shared.regions, &shared.carriers)
         .and_then(|()| geography::check_fences(&shared.namespaces))
-        .map_err(|GeographyError { key, value, expected }| {
-            key_error(&origin, &key, format!("{value}: expected {expected}"))
-        })?;
+        .map_err(|wrong| misplaced(&origin, &wrong))?;
     let set = overrides(flags)?;
     let by_flag: Vec<String> = set.keys().cloned().collect();
     own.extend(set);
@@ -189,6 +193,10 @@ fn scalar_at(table: &Table, path: &serde_path_to_error::Path) -> Option<String> 
 
 fn key_error(origin: &str, key: &str, message: String) -> ConfigError {
     ConfigError::Key { origin: origin.to_owned(), key: key.to_owned(), message }
+}
+
+fn misplaced(origin: &str, wrong: &GeographyError) -> ConfigError {
+    key_error(origin, &wrong.key, format!("{}: expected {}", wrong.value, wrong.expected))
 }
 
 fn mask(table: &mut Table) {
