@@ -99,17 +99,7 @@ mod tests {
 
     #[test]
     fn a_node_whose_media_workers_are_all_down_gets_no_room() {
-        let worker = |index, state| Worker {
-            index,
-            state,
-            restarts: 0,
-            cpu_permille: 0,
-            memory_bytes: 0,
-            rooms: 0,
-            participants: 0,
-            producers: 0,
-            consumers: 0,
-        };
+        let worker = |index, state| Worker { state, ..sample::worker(index) };
         for (states, expected) in [
             ([WorkerState::Up, WorkerState::Down], None),
             ([WorkerState::Starting, WorkerState::Down], Some(Reason::NotAlive)),

@@ -31,13 +31,27 @@ pub fn of(report: &Report) -> Load {
     load
 }
 
-/// How many bands there are: tenths of the capacity, and one for all that is over it.
-pub const BANDS: u8 = 11;
+/// How wide a band is, in thousandths of the capacity.
+pub const BAND_PERMILLE: u32 = 8;
 
 /// The band that a load lies in. Bands, not the load itself, are ranked, so that noise does not move rooms.
 #[must_use]
-pub fn band(worst_permille: u32) -> u8 {
-    (worst_permille / 100).min(u32::from(BANDS - 1)) as u8
+pub fn band(permille: u32) -> u8 {
+    (permille / BAND_PERMILLE).min(u8::MAX.into()) as u8
+}
+
+/// What a node is thought to take for each of its media workers, or of its CPUs where it lists no workers, when it
+/// doesn't say how many participants it takes.
+pub const NOMINAL_PARTICIPANTS: u64 = 100;
+
+/// How many participants a load of 1 000 thousandths is.
+#[must_use]
+pub fn participants_at_capacity(report: &Report) -> u64 {
+    match report.description.capacity.participants {
+        0 if report.workers.is_empty() => NOMINAL_PARTICIPANTS * u64::from(report.host.cpus.max(1)),
+        0 => NOMINAL_PARTICIPANTS * report.workers.len() as u64,
+        participants => participants.into(),
+    }
 }
 
 fn permille(used: u64, capacity: u64) -> u32 {
@@ -84,13 +98,26 @@ mod tests {
         report.host.memory_total_bytes = 1;
         let load = of(&report);
         assert_eq!((load.cpu_permille, load.memory_permille), (10_000, 10_000));
-        assert_eq!(band(load.worst_permille), BANDS - 1);
+        assert_eq!(band(load.worst_permille), u8::MAX);
     }
 
     #[test]
-    fn bands_are_tenths() {
-        for (permille, expected) in [(0, 0), (99, 0), (100, 1), (999, 9), (1_000, 10), (9_999, 10)] {
+    fn a_band_is_eight_thousandths_wide() {
+        for (permille, expected) in [(0, 0), (7, 0), (8, 1), (999, 124), (1_000, 125), (2_040, 255), (9_999, 255)] {
             assert_eq!(band(permille), expected, "{permille}");
         }
+    }
+
+    #[test]
+    fn a_node_without_a_limit_of_its_own_is_thought_to_take_a_hundred_a_worker_or_cpu() {
+        let mut report = sample::report("a", "eu");
+        assert_eq!(participants_at_capacity(&report), 100);
+        report.description.capacity.participants = 0;
+        for (cpus, expected) in [(0, 100), (1, 100), (8, 800), (u32::MAX, 429_496_729_500)] {
+            report.host.cpus = cpus;
+            assert_eq!(participants_at_capacity(&report), expected, "{cpus}");
+        }
+        report.workers = (0..3).map(sample::worker).collect();
+        assert_eq!(participants_at_capacity(&report), 300);
     }
 }

@@ -15,6 +15,8 @@ pub struct Node {
     /// The last report, without its rooms.
     pub report: Report,
     pub load: Load,
+    /// What rooms are expected to bring beyond what is reported of them, in thousandths of a participant.
+    reserved_milli: u64,
     /// When the incarnation was last heard of.
     seen: Millis,
     /// When an earlier incarnation was last heard of.
@@ -41,7 +43,15 @@ impl Node {
     #[must_use]
     pub fn new(report: Report, now: Millis) -> Self {
         let incomplete = !report.full;
-        Self { load: load::of(&report), report, seen: now, earlier_seen: None, incomplete, left: false }
+        Self {
+            load: load::of(&report),
+            report,
+            reserved_milli: 0,
+            seen: now,
+            earlier_seen: None,
+            incomplete,
+            left: false,
+        }
     }
 
     /// Takes a further report of the node, which has lost its rooms already.
@@ -68,6 +78,24 @@ impl Node {
         self.report = report;
         self.seen = now;
         self.folded()
+    }
+
+    /// Changes what is reserved on the node, in thousandths of a participant.
+    pub fn reserve(&mut self, delta_milli: i64) {
+        self.reserved_milli = self.reserved_milli.saturating_add_signed(delta_milli);
+    }
+
+    /// What is reserved on the node, in thousandths of its capacity.
+    #[must_use]
+    pub fn reserved_permille(&self) -> u32 {
+        let permille = self.reserved_milli / load::participants_at_capacity(&self.report);
+        u32::try_from(permille).unwrap_or(u32::MAX)
+    }
+
+    /// The band of its load and of what is reserved on top.
+    #[must_use]
+    pub fn load_band(&self) -> u8 {
+        load::band(self.load.worst_permille.saturating_add(self.reserved_permille()))
     }
 
     /// What is known of it by its reports.

