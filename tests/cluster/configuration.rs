@@ -1,5 +1,6 @@
-//! The shipped configuration is accepted by both programs, and a wrong one stops the start with what is wrong.
+//! Shipped configurations are accepted by both programs, and a wrong one stops the start with what is wrong.
 
+use std::path::Path;
 use std::process::Output;
 
 use tokio::process::Command;
@@ -11,22 +12,33 @@ use crate::run;
 const PROGRAMS: [&str; 2] = ["roost-scheduler", "roost-agent"];
 
 #[test]
-fn the_commented_example_is_accepted_by_both_programs() {
+fn every_shipped_file_is_accepted_by_both_programs() {
     run(async {
         let folder = tempfile::tempdir()?;
-        let key = folder.path().join("cluster-key");
-        std::fs::write(&key, "an-example-key-that-is-long-enough-0123456789\n")?;
-        let example = std::fs::read_to_string(binaries::tree().join("docker/config/roost.toml"))?;
-        let file = folder.path().join("roost.toml");
-        std::fs::write(&file, example.replace("/etc/roost/cluster-key", &key.display().to_string()))?;
-        for program in PROGRAMS {
-            let output = serve(program, &["--config", &file.display().to_string(), "--print-config"]).await?;
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{program}: {said}");
-            let printed = String::from_utf8_lossy(&output.stdout);
-            assert!(printed.contains("redis://127.0.0.1:6379"), "{program}: {printed}");
-            assert!(!printed.contains("an-example-key"), "{program} prints the key");
+        secrets(folder.path())?;
+        let mut files = 0;
+        for entry in std::fs::read_dir(binaries::tree().join("docker/config"))? {
+            let shipped = entry?.path();
+            let file = folder.path().join("roost.toml");
+            let text = std::fs::read_to_string(&shipped)?;
+            std::fs::write(&file, text.replace("/etc/roost/", &format!("{}/", folder.path().display())))?;
+            for program in PROGRAMS {
+                let output = serve(program, &["--config", &file.display().to_string(), "--print-config"]).await?;
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{program} {}: {said}", shipped.display());
+                let printed = String::from_utf8_lossy(&output.stdout);
+                assert!(!printed.contains("an-example-key"), "{program} prints the key");
+                let printed: toml::Table = printed.parse()?;
+                let table = program.trim_start_matches("roost-");
+                let written: toml::Table = text.parse()?;
+                for (key, value) in written[table].as_table().ok_or("no table")? {
+                    let is_ours = value.as_str().is_some_and(|text| text.contains("/etc/roost/"));
+                    assert!(is_ours || printed[table][key] == *value, "{program} {}: {key}", shipped.display());
+                }
+            }
+            files += 1;
         }
+        assert!(files >= 6, "docker/config has {files} files");
         Ok(())
     });
 }
@@ -44,6 +56,13 @@ fn a_wrong_configuration_stops_the_start_and_names_key_value_and_what_was_expect
             ("roost-agent", "[agent]\nregion = \"EU\"\nnode_id = \"a\"\n", ["region", "EU", "expected"]),
             ("roost-agent", "[agent]\nregion = \"eu\"\nnode_id = \"A_1\"\n", ["node", "A_1", "expected"]),
             ("roost-agent", "[agent]\nworkers = \"many\"\n", ["workers", "many", "expected"]),
+            ("roost-agent", "[agent]\ncarrier = ['cmcc']\n[carriers.mobile]\n", ["carrier", "cmcc", "one of mobile"]),
+            ("roost-scheduler", "[regions.'eu/eu']\n", ["regions", "eu/eu", "expected"]),
+            (
+                "roost-scheduler",
+                "[namespaces.a]\nladder = ['parent', 'region']\n",
+                ["ladder", "region after parent", "expected"],
+            ),
             ("roost-agent", "[nonsense]\n", ["nonsense", "unknown", "expected"]),
         ] {
             std::fs::write(&file, toml)?;
@@ -72,6 +91,15 @@ fn without_development_mode_what_is_required_is_asked_for() {
         }
         Ok(())
     });
+}
+
+/// What the shipped files name in /etc/roost.
+fn secrets(folder: &Path) -> Result<(), Trouble> {
+    let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+    std::fs::write(folder.join("cluster-key"), "an-example-key-that-is-long-enough-0123456789\n")?;
+    std::fs::write(folder.join("cert.pem"), signed.cert.pem())?;
+    std::fs::write(folder.join("key.pem"), signed.signing_key.serialize_pem())?;
+    Ok(())
 }
 
 async fn serve(program: &str, arguments: &[&str]) -> Result<Output, Trouble> {
