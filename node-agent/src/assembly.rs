@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use roost_agent_core::lease::renew_timeout_ms;
 use roost_agent_core::sample::Sampler;
 use roost_proto::id::{Epoch, RoomKey};
-use roost_proto::report::{Capacity, Description, MediaKind};
+use roost_proto::report::{Description, MediaKind};
 use roost_server::{Readiness, tls};
 use roost_store::{EmbeddedStore, NodeStore};
 
@@ -71,7 +71,7 @@ impl Parts {
             directory: directory.clone(),
             keys: config.keys.clone(),
             require_ticket: config.require_ticket,
-            limits: Limits { participants: config.max_participants, rooms: config.settings.max_rooms },
+            limits: Limits { participants: config.capacity.participants, rooms: config.capacity.rooms },
             shared: Arc::new(config.shared.clone()),
             metrics: metrics.clone(),
         };
@@ -131,7 +131,7 @@ impl Parts {
                 node: self.node.id.clone(),
                 description: self.description.clone(),
                 inside: self.inside.clone(),
-                probe: HostProbe::new(),
+                probe: HostProbe::new(Path::new("/")),
                 sampler: Sampler::default(),
                 empty_room_ms: self.config.settings.empty_room_s * 1_000,
             },
@@ -211,7 +211,7 @@ fn description(config: &Config, addresses: &Addresses) -> Description {
         signaling_url: settings.signaling_url.clone().unwrap_or_else(signaling_url),
         link_url: settings.link_url.clone().unwrap_or_else(link_url),
         media: settings.media,
-        capacity: Capacity { participants: config.max_participants, rooms: settings.max_rooms, ..Capacity::default() },
+        capacity: config.capacity,
         temporary: settings.temporary,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }

@@ -112,7 +112,7 @@ impl Control {
             },
             guests: state.guests,
             participants: sum(|room| room.participants),
-            streams: sum(|room| room.producers + room.consumers),
+            streams: sum(RoomReport::streams),
             host: state.host,
             rooms: room_documents(state, &rooms),
             workers,

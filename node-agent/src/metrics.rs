@@ -6,6 +6,7 @@ use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCount
 
 use roost_agent_core::hold::{OpenFailure, State as HoldState};
 use roost_agent_core::lease::Standing;
+use roost_agent_core::sample::Resource;
 use roost_proto::report::{Host, Worker, WorkerState};
 use roost_server::Metrics;
 
@@ -43,8 +44,9 @@ struct MachineMetrics {
     memory_used: IntGauge,
     memory_limit: IntGauge,
     network: GaugeVec,
+    skipped: IntCounterVec,
     worker_up: IntGaugeVec,
-    worker_restarts: IntGaugeVec,
+    worker_restarts: IntCounterVec,
     worker_cpu_ratio: GaugeVec,
 }
 
@@ -151,6 +153,13 @@ impl AgentMetrics {
         self.commands.with_label_values(&[result]).inc();
     }
 
+    /// Of these resources the probe read nothing that can be.
+    pub(crate) fn skipped(&self, resources: &[Resource]) {
+        for resource in resources {
+            self.machine.skipped.with_label_values(&[resource_name(*resource)]).inc();
+        }
+    }
+
     /// What the last report said.
     pub(crate) fn observe_report(&self, host: &Host, workers: &[Worker], streams: u32) {
         self.streams.set(i64::from(streams));
@@ -183,15 +192,24 @@ impl AgentMetrics {
 
 impl MachineMetrics {
     fn new(new: &Declare<'_>) -> Self {
+        let skipped = new.counters(
+            "roost_agent_samples_skipped_total",
+            "Samples of a resource that could not be read, or not be true: what was known before goes on to hold.",
+            "resource",
+        );
+        for resource in [Resource::Cpu, Resource::Memory, Resource::Network, Resource::Disk] {
+            skipped.with_label_values(&[resource_name(resource)]);
+        }
         Self {
             cpu_ratio: new.gauge("roost_agent_cpu_ratio", "CPU in use of what the machine or its cgroup may use."),
             memory_used: new.whole("roost_agent_memory_used_bytes", "Memory in use on the machine or in its cgroup."),
             memory_limit: new
                 .whole("roost_agent_memory_limit_bytes", "Memory that the machine has, or its cgroup may use."),
             network: new.gauges("roost_agent_network_bytes_per_second", "Traffic of the machine.", "direction"),
+            skipped,
             worker_up: new.wholes("roost_agent_worker_up", "1 while the media worker takes rooms.", "worker"),
-            worker_restarts: new.wholes(
-                "roost_agent_worker_restarts",
+            worker_restarts: new.counters(
+                "roost_agent_worker_restarts_total",
                 "How often the media worker was started again.",
                 "worker",
             ),
@@ -213,9 +231,19 @@ impl MachineMetrics {
         for worker in workers {
             let index = worker.index.to_string();
             self.worker_up.with_label_values(&[&index]).set(i64::from(worker.state == WorkerState::Up));
-            self.worker_restarts.with_label_values(&[&index]).set(i64::from(worker.restarts));
+            let restarts = self.worker_restarts.with_label_values(&[&index]);
+            restarts.inc_by(u64::from(worker.restarts).saturating_sub(restarts.get()));
             self.worker_cpu_ratio.with_label_values(&[&index]).set(f64::from(worker.cpu_permille) / 1_000.0);
         }
+    }
+}
+
+fn resource_name(resource: Resource) -> &'static str {
+    match resource {
+        Resource::Cpu => "cpu",
+        Resource::Memory => "memory",
+        Resource::Network => "network",
+        Resource::Disk => "disk",
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use roost_agent_core::hold::State as HoldState;
-use roost_agent_core::sample::Sampler;
+use roost_agent_core::sample::{Resource, Sampler};
 use roost_proto::WIRE_VERSION;
 use roost_proto::id::{Incarnation, NodeId, RoomKey};
 use roost_proto::report::{Description, Host, Mode, Report, RoomReport, Worker};
@@ -33,6 +33,8 @@ pub(crate) struct Reporter {
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
     pub(crate) host: Host,
+    /// Of these nothing could be read that can be.
+    pub(crate) skipped: Vec<Resource>,
     workers: Vec<Worker>,
     rooms: Vec<RoomReport>,
 }
@@ -40,8 +42,8 @@ pub(crate) struct Sample {
 impl Reporter {
     /// Reads everything that takes time, before the node's lock is taken.
     pub(crate) fn sample(&mut self, now: Millis) -> Sample {
-        let host = self.sampler.fold(self.probe.sample(), now);
-        Sample { host, workers: self.inside.workers(), rooms: self.inside.rooms() }
+        let skipped = self.sampler.fold(self.probe.sample(), now);
+        Sample { host: self.sampler.host(), skipped, workers: self.inside.workers(), rooms: self.inside.rooms() }
     }
 
     /// The report of this moment. Its number is used up by it.
@@ -49,7 +51,7 @@ impl Reporter {
         self.end_left_over(state, &sample.rooms, now);
         let rooms = open_rooms(state, &sample.rooms);
         let sum = |count: fn(&RoomReport) -> u32| sample.rooms.iter().map(count).fold(0, u32::saturating_add);
-        let (participants, streams) = (sum(|room| room.participants), sum(|room| room.producers + room.consumers));
+        let (participants, streams) = (sum(|room| room.participants), sum(RoomReport::streams));
         let count = u32::try_from(rooms.len()).unwrap_or(u32::MAX);
         let changes = state.cadence.compose(rooms, now);
         Report {

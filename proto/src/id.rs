@@ -206,6 +206,9 @@ impl fmt::Display for RoomKey {
     }
 }
 
+/// Epochs, incarnations and the numbers of reports count only below this: all arithmetic on them stays exact, in Lua too.
+pub const NUMBER_LIMIT: u64 = 1 << 52;
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

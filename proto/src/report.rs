@@ -3,7 +3,14 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::id::{Carrier, Epoch, Incarnation, NamespaceId, NodeId, Region, RoomKey};
+use crate::id::{Carrier, Epoch, Incarnation, NUMBER_LIMIT, NamespaceId, NodeId, Region, RoomKey};
+
+/// A whole, in thousandths.
+pub const ALL_PERMILLE: u32 = 1_000;
+/// The most participants, rooms or streams of a node that anybody believes.
+pub const MOST_COUNT: u32 = 10_000_000;
+/// The most traffic of a machine that anybody believes, in bits per second each way.
+pub const MOST_NETWORK_BPS: u64 = 10_000_000_000_000;
 
 /// What a node takes (DESIGN section 4 has the table).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, ToSchema)]
@@ -88,6 +95,20 @@ pub struct Description {
 }
 
 /// The most a node takes; 0 means no limit of its own.
+///
+/// The load of a resource is what is used of it, in thousandths of what stands here:
+///
+/// | resource | what is used | of what |
+/// |---|---|---|
+/// | participants | peers that joined and are not gone, by the last report | `participants` |
+/// | rooms | rooms that are open or being opened, by the last report | `rooms` |
+/// | streams | producers and consumers of media, by the last report | `streams` |
+/// | bandwidth | the larger of [`Host::network_rx_bps`] and [`Host::network_tx_bps`] | `bandwidth_bps` |
+/// | CPU | [`Host::cpu_permille`] | all that [`Host`] may use |
+/// | memory | [`Host::memory_used_bytes`] | [`Host::memory_total_bytes`] |
+///
+/// Counts are exact. What is measured of the host is smoothed, once and by the node, so that all schedulers see the same.
+/// `cpu_permille` and `memory_permille` are no whole but marks: a node that has reached one takes nothing new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Capacity {
     pub participants: u32,
@@ -103,18 +124,76 @@ pub struct Capacity {
     pub memory_permille: u32,
 }
 
-/// The machine or its cgroup.
+/// The machine, or the cgroup around the agent whose limit is the tightest.
+///
+/// CPU, memory and network are smoothed over time: a rise goes 63 % (1 - 1/e) of its way in 1 s, a fall in 10 s, however
+/// often samples are taken. Until two samples were taken, rates are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Host {
-    /// Share of all CPUs that the machine or cgroup may use, in thousandths.
+    /// CPU time used since the sample before (1 s, as a rule), as a share of all CPUs that the machine or cgroup may use,
+    /// in thousandths. Of a machine, time that its hypervisor gave to others counts as used; waiting for disks does not.
     pub cpu_permille: u32,
+    /// How many CPUs that is, rounded up.
     pub cpus: u32,
+    /// The working set. Of a cgroup: what is charged to it less the inactive file cache; of a machine: its total less what
+    /// is available. The kernel drops page cache when it needs to, so cache is no load.
     pub memory_used_bytes: u64,
+    /// The cgroup's limit, or all of the machine's memory.
     pub memory_total_bytes: u64,
+    /// Bits received per second since the sample before, on the network interfaces of the agent's network namespace.
+    /// Loopback does not count, nor what is counted on another interface as well.
     pub network_rx_bps: u64,
+    /// Bits sent per second, likewise.
     pub network_tx_bps: u64,
+    /// Of the file system at `/`; not smoothed, and no load.
     pub disk_used_bytes: u64,
     pub disk_total_bytes: u64,
+}
+
+/// A number that no node can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {value}, expected at most {most}")]
+pub struct Impossible {
+    pub field: &'static str,
+    pub value: u64,
+    pub most: u64,
+}
+
+impl Report {
+    /// Whether every number that decisions rest on is one that a node can have. Names the first that is not.
+    pub fn check(&self) -> Result<(), Impossible> {
+        let numbers = [("incarnation", self.incarnation.0), ("seq", self.seq)];
+        let epochs = self.changed.iter().map(|room| room.epoch).chain(self.ended.iter().map(|room| room.epoch));
+        for (field, value) in numbers.into_iter().chain(epochs.map(|epoch| ("epoch", epoch.0))) {
+            at_most(field, value, NUMBER_LIMIT - 1)?;
+        }
+        let totals = [("participants", self.participants), ("rooms", self.rooms), ("streams", self.streams)];
+        let of_rooms = self.changed.iter().flat_map(|room| {
+            [
+                ("changed.participants", room.participants),
+                ("changed.producers", room.producers),
+                ("changed.consumers", room.consumers),
+            ]
+        });
+        for (field, value) in totals.into_iter().chain(of_rooms) {
+            at_most(field, value.into(), MOST_COUNT.into())?;
+        }
+        self.host.check()
+    }
+}
+
+impl Host {
+    /// As [`Report::check`].
+    pub fn check(&self) -> Result<(), Impossible> {
+        at_most("host.cpu_permille", self.cpu_permille.into(), ALL_PERMILLE.into())?;
+        at_most("host.memory_used_bytes", self.memory_used_bytes, self.memory_total_bytes)?;
+        at_most("host.network_rx_bps", self.network_rx_bps, MOST_NETWORK_BPS)?;
+        at_most("host.network_tx_bps", self.network_tx_bps, MOST_NETWORK_BPS)
+    }
+}
+
+fn at_most(field: &'static str, value: u64, most: u64) -> Result<(), Impossible> {
+    if value <= most { Ok(()) } else { Err(Impossible { field, value, most }) }
 }
 
 /// Whether a media worker can take rooms.
@@ -156,10 +235,41 @@ pub struct RoomReport {
     pub consumers: u32,
 }
 
+impl RoomReport {
+    /// Producers and consumers of media.
+    #[must_use]
+    pub fn streams(&self) -> u32 {
+        self.producers.saturating_add(self.consumers)
+    }
+}
+
 /// A room that is no longer open on its node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedRoom {
     #[serde(flatten)]
     pub key: RoomKey,
     pub epoch: Epoch,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_no_node_can_have_is_named() {
+        type Row = (fn(&mut Host), &'static str);
+        let rows: [Row; 4] = [
+            (|host| host.cpu_permille = 1_001, "host.cpu_permille: 1001, expected at most 1000"),
+            (|host| host.memory_used_bytes = 5, "host.memory_used_bytes: 5, expected at most 4"),
+            (|host| host.network_rx_bps = u64::MAX, "host.network_rx_bps: 18446744073709551615, expected at most"),
+            (|host| host.network_tx_bps = MOST_NETWORK_BPS + 1, "host.network_tx_bps"),
+        ];
+        for (change, says) in rows {
+            let mut host = Host { cpu_permille: 1_000, memory_used_bytes: 4, memory_total_bytes: 4, ..Host::default() };
+            assert_eq!(host.check(), Ok(()));
+            change(&mut host);
+            let error = host.check().expect_err(says).to_string();
+            assert!(error.starts_with(says), "{error}");
+        }
+    }
 }

@@ -1,153 +1,220 @@
-//! What the machine's counters mean: shares and rates from two samples, smoothed so that one busy second moves no room.
+//! What the machine's counters mean: shares and rates from two samples, smoothed once and here, so that all schedulers
+//! see the same numbers. They rise fast, because a full node must not look free, and fall slowly, because one quiet
+//! second between two busy ones is no room for another meeting.
 
-use roost_proto::report::Host;
+use std::collections::BTreeMap;
+
+use roost_proto::report::{ALL_PERMILLE, Host, MOST_NETWORK_BPS};
 use roost_proto::time::Millis;
 
-/// Of the distance to the newest value a smoothed one goes so much in each step, in thousandths: about 63 % in 3 s at
-/// one sample a second.
-const SMOOTHING_PERMILLE: u64 = 283;
+/// In this time a rise has come 63 % (1 - 1/e) of its way: one sample, at one a second.
+pub const RISE_MS: u64 = 1_000;
+/// In this time a fall has come 63 % of its way: ten samples.
+pub const FALL_MS: u64 = 10_000;
+/// The kernel counts CPU time in steps of 10 ms: over less time than this a share is noise. The next sample covers it.
+const SHORTEST_MS: u64 = 100;
+/// After a longer pause (the machine was suspended, the process stopped, the store away) a rate says nothing of today.
+const LONGEST_MS: u64 = 10_000;
 
-/// The machine's or cgroup's counters at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+const _: () = assert!(SHORTEST_MS < RISE_MS && RISE_MS < FALL_MS);
+
+/// The counters of the machine, or of the cgroups that limit it, at one moment. None: it could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HostSample {
-    /// CPU time that was used, ever growing.
-    pub cpu_used_us: u64,
-    /// How much CPU may be used at once, in thousandths of a CPU.
-    pub cpu_limit_permille: u64,
-    pub memory_used_bytes: u64,
-    pub memory_total_bytes: u64,
-    /// Bytes received and sent, ever growing.
-    pub network_rx_bytes: u64,
-    pub network_tx_bytes: u64,
-    pub disk_used_bytes: u64,
-    pub disk_total_bytes: u64,
+    pub cpu: Option<Cpu>,
+    pub memory: Option<Usage>,
+    pub disk: Option<Usage>,
+    /// By interface.
+    pub network: Option<BTreeMap<String, Traffic>>,
 }
 
-/// Makes rates of samples.
+/// CPU time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cpu {
+    /// Ever growing.
+    pub used_us: u64,
+    /// How much may be used at once, in thousandths of a CPU.
+    pub limit_permille: u64,
+}
+
+/// What is used of something, and all there is of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    pub used_bytes: u64,
+    pub total_bytes: u64,
+}
+
+/// What an interface has received and sent, ever growing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+}
+
+/// What a sample measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    Cpu,
+    Memory,
+    Network,
+    Disk,
+}
+
+/// Makes of samples what a report says of its host.
 #[derive(Debug, Clone, Default)]
 pub struct Sampler {
-    last: Option<(Millis, HostSample)>,
-    smoothed: Option<Rates>,
+    folded: Option<Millis>,
+    last_cpu: Option<(Millis, Cpu)>,
+    last_network: Option<(Millis, BTreeMap<String, Traffic>)>,
+    cpu_permille: Smoothed,
+    memory_used_bytes: Smoothed,
+    rx_bps: Smoothed,
+    tx_bps: Smoothed,
     host: Host,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Rates {
-    cpu_permille: u64,
-    rx_bps: u64,
-    tx_bps: u64,
-}
+/// A value that follows what is measured.
+#[derive(Debug, Clone, Copy, Default)]
+struct Smoothed(Option<f64>);
+
+/// A sample that cannot be: nothing follows from it.
+#[derive(Debug)]
+struct Impossible;
 
 impl Sampler {
-    /// Takes a sample in, and gives what the next report says. The first sample has no rates: they are 0.
-    pub fn fold(&mut self, sample: HostSample, now: Millis) -> Host {
-        if let Some((at, last)) = self.last
-            && now > at
-        {
-            let newest = rates(&last, &sample, now.since(at));
-            self.smoothed = Some(self.smoothed.map_or(newest, |smoothed| smoothed.toward(&newest)));
+    /// Takes a sample in, and gives the resources of which it said nothing that can be: for those, what was known before
+    /// goes on to hold. Shares and rates need two samples; before that they are 0.
+    pub fn fold(&mut self, sample: HostSample, now: Millis) -> Vec<Resource> {
+        let passed_ms = self.folded.map_or(0, |folded| now.since(folded));
+        if self.folded.is_some() && passed_ms < SHORTEST_MS {
+            return Vec::new();
         }
-        self.last = Some((now, sample));
-        let rates = self.smoothed.unwrap_or(Rates { cpu_permille: 0, rx_bps: 0, tx_bps: 0 });
-        self.host = Host {
-            cpu_permille: u32::try_from(rates.cpu_permille).unwrap_or(u32::MAX),
-            cpus: u32::try_from(sample.cpu_limit_permille.div_ceil(1_000)).unwrap_or(u32::MAX),
-            memory_used_bytes: sample.memory_used_bytes,
-            memory_total_bytes: sample.memory_total_bytes,
-            network_rx_bps: rates.rx_bps,
-            network_tx_bps: rates.tx_bps,
-            disk_used_bytes: sample.disk_used_bytes,
-            disk_total_bytes: sample.disk_total_bytes,
-        };
-        self.host
+        self.folded = Some(now);
+        let folded = [
+            (Resource::Cpu, self.fold_cpu(sample.cpu, now)),
+            (Resource::Memory, self.fold_memory(sample.memory, passed_ms)),
+            (Resource::Network, self.fold_network(sample.network, now)),
+            (Resource::Disk, self.fold_disk(sample.disk)),
+        ];
+        folded.into_iter().filter(|(_, folded)| folded.is_err()).map(|(resource, _)| resource).collect()
     }
 
-    /// What the last sample said.
+    /// What the samples so far say.
     #[must_use]
     pub fn host(&self) -> Host {
         self.host
     }
-}
 
-impl Rates {
-    fn toward(&self, newest: &Self) -> Self {
-        Self {
-            cpu_permille: step(self.cpu_permille, newest.cpu_permille),
-            rx_bps: step(self.rx_bps, newest.rx_bps),
-            tx_bps: step(self.tx_bps, newest.tx_bps),
+    fn fold_cpu(&mut self, cpu: Option<Cpu>, now: Millis) -> Result<(), Impossible> {
+        if let Some((share, passed_ms)) = rate(&mut self.last_cpu, cpu, now, share)? {
+            self.cpu_permille.follow(share, passed_ms);
+            self.host.cpu_permille = u32::try_from(self.cpu_permille.value()).unwrap_or(ALL_PERMILLE);
         }
+        if let Some(Cpu { limit_permille, .. }) = cpu {
+            self.host.cpus = u32::try_from(limit_permille.div_ceil(1_000)).unwrap_or(u32::MAX);
+        }
+        Ok(())
+    }
+
+    fn fold_memory(&mut self, memory: Option<Usage>, passed_ms: u64) -> Result<(), Impossible> {
+        let Usage { used_bytes, total_bytes } = possible(memory)?;
+        self.memory_used_bytes.follow(used_bytes, passed_ms);
+        // The limit may have been lowered since.
+        self.host.memory_used_bytes = self.memory_used_bytes.value().min(total_bytes);
+        self.host.memory_total_bytes = total_bytes;
+        Ok(())
+    }
+
+    fn fold_network(&mut self, network: Option<BTreeMap<String, Traffic>>, now: Millis) -> Result<(), Impossible> {
+        if let Some(((rx_bps, tx_bps), passed_ms)) = rate(&mut self.last_network, network, now, traffic)? {
+            self.rx_bps.follow(rx_bps, passed_ms);
+            self.tx_bps.follow(tx_bps, passed_ms);
+            (self.host.network_rx_bps, self.host.network_tx_bps) = (self.rx_bps.value(), self.tx_bps.value());
+        }
+        Ok(())
+    }
+
+    fn fold_disk(&mut self, disk: Option<Usage>) -> Result<(), Impossible> {
+        let Usage { used_bytes, total_bytes } = possible(disk)?;
+        (self.host.disk_used_bytes, self.host.disk_total_bytes) = (used_bytes, total_bytes);
+        Ok(())
     }
 }
 
-/// A part of the way from `from` to `to`; at least one, so that it arrives.
-fn step(from: u64, to: u64) -> u64 {
-    let part = (u128::from(from.abs_diff(to)) * u128::from(SMOOTHING_PERMILLE)).div_ceil(1_000);
-    let part = u64::try_from(part).unwrap_or(u64::MAX);
-    if to >= from { from + part } else { from - part }
+impl Smoothed {
+    /// Goes toward `newest` as far as the time that has passed allows; the first one is taken as it is. However the time
+    /// is cut into steps, the same follows.
+    fn follow(&mut self, newest: u64, passed_ms: u64) {
+        let newest = newest as f64;
+        let before = self.0.unwrap_or(newest);
+        let length_ms = if newest > before { RISE_MS } else { FALL_MS };
+        let left = (-(passed_ms as f64) / length_ms as f64).exp();
+        self.0 = Some(newest + (before - newest) * left);
+    }
+
+    fn value(self) -> u64 {
+        self.0.map_or(0, |value| value.round() as u64)
+    }
 }
 
-/// A counter that went back was started anew: nothing is known of the time between.
-fn rates(last: &HostSample, sample: &HostSample, passed_ms: u64) -> Rates {
-    let used_us = u128::from(sample.cpu_used_us.saturating_sub(last.cpu_used_us));
-    let could_us = u128::from(passed_ms) * u128::from(sample.cpu_limit_permille.max(1));
-    let per_second = |now: u64, before: u64| {
-        u64::try_from(u128::from(now.saturating_sub(before)) * 8_000 / u128::from(passed_ms)).unwrap_or(u64::MAX)
+/// What follows from two samples of a counter, with the time between them. None while there is only one.
+fn rate<C, R>(
+    last: &mut Option<(Millis, C)>,
+    newest: Option<C>,
+    now: Millis,
+    between: impl FnOnce(&C, &C, u64) -> Option<R>,
+) -> Result<Option<(R, u64)>, Impossible> {
+    let newest = newest.ok_or(Impossible)?;
+    let known = match last.as_ref() {
+        None => Ok(None),
+        Some((at, _)) if now.since(*at) > LONGEST_MS => Err(Impossible),
+        Some((at, before)) => {
+            let passed_ms = now.since(*at).max(1);
+            between(before, &newest, passed_ms).map(|rate| Some((rate, passed_ms))).ok_or(Impossible)
+        }
     };
-    Rates {
-        cpu_permille: u64::try_from((used_us * 1_000 / could_us).min(1_000)).unwrap_or(1_000),
-        rx_bps: per_second(sample.network_rx_bytes, last.network_rx_bytes),
-        tx_bps: per_second(sample.network_tx_bytes, last.network_tx_bytes),
+    *last = Some((now, newest));
+    known
+}
+
+/// The share of the CPU that was used. Counters and clocks are not read at one instant, so a little too much is cut; one
+/// that went back, or shows twice what there is, was not a measurement.
+fn share(before: &Cpu, newest: &Cpu, passed_ms: u64) -> Option<u64> {
+    let used_us = u128::from(newest.used_us.checked_sub(before.used_us)?);
+    let could_us = u128::from(passed_ms) * u128::from(newest.limit_permille);
+    let permille = (used_us * 1_000).checked_div(could_us)?;
+    let all = u64::from(ALL_PERMILLE);
+    u64::try_from(permille).ok().filter(|permille| *permille <= 2 * all).map(|permille| permille.min(all))
+}
+
+/// Bits per second in each way. An interface counts from its second sample on; if the counter of one went back, nothing
+/// is known of all.
+fn traffic(
+    before: &BTreeMap<String, Traffic>,
+    newest: &BTreeMap<String, Traffic>,
+    passed_ms: u64,
+) -> Option<(u64, u64)> {
+    let (mut rx_bytes, mut tx_bytes) = (0u64, 0u64);
+    for (name, newest) in newest {
+        let Some(before) = before.get(name) else { continue };
+        rx_bytes = rx_bytes.checked_add(newest.rx_bytes.checked_sub(before.rx_bytes)?)?;
+        tx_bytes = tx_bytes.checked_add(newest.tx_bytes.checked_sub(before.tx_bytes)?)?;
     }
+    let per_second = |bytes: u64| {
+        let bps = u128::from(bytes) * 8_000 / u128::from(passed_ms);
+        u64::try_from(bps).ok().filter(|bps| *bps <= MOST_NETWORK_BPS)
+    };
+    Some((per_second(rx_bytes)?, per_second(tx_bytes)?))
+}
+
+/// A limit may be passed for a moment, or be lowered below what is used: that is cut. Twice of it is no measurement.
+fn possible(usage: Option<Usage>) -> Result<Usage, Impossible> {
+    let Usage { used_bytes, total_bytes } = usage.ok_or(Impossible)?;
+    if total_bytes == 0 || used_bytes / 2 > total_bytes {
+        return Err(Impossible);
+    }
+    Ok(Usage { used_bytes: used_bytes.min(total_bytes), total_bytes })
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn half_of_two_cpus_is_500_permille() {
-        let mut sampler = Sampler::default();
-        assert_eq!(sampler.fold(sample(0, 0), Millis(1_000)).cpu_permille, 0);
-        let host = sampler.fold(sample(1_000_000, 125_000), Millis(2_000));
-        assert_eq!((host.cpu_permille, host.cpus, host.network_rx_bps), (500, 2, 1_000_000));
-    }
-
-    #[test]
-    fn one_busy_second_moves_the_share_only_in_part() {
-        let mut sampler = Sampler::default();
-        sampler.fold(sample(0, 0), Millis(0));
-        sampler.fold(sample(0, 0), Millis(1_000));
-        assert_eq!(sampler.fold(sample(2_000_000, 0), Millis(2_000)).cpu_permille, 283);
-        for second in 3..60 {
-            sampler.fold(sample((second - 1) * 2_000_000, 0), Millis(second * 1_000));
-        }
-        assert_eq!(sampler.host().cpu_permille, 1_000, "it arrives");
-    }
-
-    #[test]
-    fn counters_that_went_back_and_clocks_that_stood_still_break_nothing() {
-        let mut sampler = Sampler::default();
-        sampler.fold(sample(5_000_000, 900), Millis(1_000));
-        assert_eq!(sampler.fold(sample(6_000_000, 900), Millis(1_000)).cpu_permille, 0);
-        assert_eq!(sampler.fold(sample(10, 10), Millis(2_000)).cpu_permille, 0);
-    }
-
-    proptest! {
-        #[test]
-        fn a_share_is_never_above_all(steps in proptest::collection::vec((any::<u64>(), 0u64..9_999, 0u64..64_000), 1..20)) {
-            let mut sampler = Sampler::default();
-            let mut now = 0;
-            for (cpu_used_us, passed_ms, cpu_limit_permille) in steps {
-                now += passed_ms;
-                let sample = HostSample { cpu_used_us, cpu_limit_permille, network_tx_bytes: cpu_used_us, ..Default::default() };
-                prop_assert!(sampler.fold(sample, Millis(now)).cpu_permille <= 1_000);
-            }
-        }
-    }
-
-    fn sample(cpu_used_us: u64, network_rx_bytes: u64) -> HostSample {
-        HostSample { cpu_used_us, cpu_limit_permille: 2_000, network_rx_bytes, ..HostSample::default() }
-    }
-}
+mod tests;

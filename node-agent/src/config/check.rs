@@ -5,7 +5,7 @@ use std::net::ToSocketAddrs;
 use roost_agent_core::lease::{MAX_LEASE_MS, MIN_LEASE_MS};
 use roost_proto::geography::{self, Carriers};
 use roost_proto::id::{Carrier, Region};
-use roost_proto::report::MediaKind;
+use roost_proto::report::{ALL_PERMILLE, MOST_NETWORK_BPS, MediaKind};
 use roost_server::{ClusterKeys, ConfigError};
 
 use super::{Settings, Uplink};
@@ -100,6 +100,9 @@ pub(super) fn numbers(settings: &Settings) -> Result<(), ConfigError> {
         ("workers", u64::from(settings.workers), 1..=u64::from(MAX_WORKERS)),
         ("empty_room_s", settings.empty_room_s, 0..=ONE_DAY_S),
         ("leave_s", settings.leave_s, 0..=ONE_DAY_S),
+        ("max_bandwidth_mbps", settings.max_bandwidth_mbps, 0..=MOST_NETWORK_BPS / 1_000_000),
+        ("max_cpu_permille", settings.max_cpu_permille.unwrap_or(0).into(), 0..=ALL_PERMILLE.into()),
+        ("max_memory_permille", settings.max_memory_permille.unwrap_or(0).into(), 0..=ALL_PERMILLE.into()),
     ] {
         if !allowed.contains(&value) {
             let expected = format!("a number from {} to {}", allowed.start(), allowed.end());
@@ -149,6 +152,7 @@ pub(super) fn loopback(key: &str, address: &str) -> Result<(), ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use roost_proto::report::Capacity;
     use roost_server::Shared;
 
     use super::super::Config;
@@ -193,15 +197,41 @@ mod tests {
             let config = load(|settings| {
                 (settings.dev, settings.workers, settings.max_participants) = (true, 3, max_participants);
             });
-            config.expect("enough").max_participants
+            config.expect("enough").capacity.participants
         };
         assert_eq!((most(0), most(7)), (300, 7));
     }
 
     #[test]
+    fn what_a_node_takes_is_set_or_known_or_without_limit() {
+        let capacity = |dev: bool, change: fn(&mut Settings)| {
+            let config = load(|settings| {
+                (settings.dev, settings.standalone, settings.media) = (dev, !dev, MediaKind::Synthetic);
+                change(settings);
+            });
+            let config = config.expect("enough");
+            let Capacity { streams, bandwidth_bps, cpu_permille, memory_permille, .. } = config.capacity;
+            let printed = &config.settings;
+            assert_eq!(printed.max_bandwidth_mbps * 1_000_000, bandwidth_bps);
+            assert_eq!(
+                (printed.max_cpu_permille, printed.max_memory_permille),
+                (Some(cpu_permille), Some(memory_permille))
+            );
+            (streams, bandwidth_bps, cpu_permille, memory_permille)
+        };
+        let set: fn(&mut Settings) = |s| {
+            (s.max_streams, s.max_bandwidth_mbps) = (5_000, 300);
+            (s.max_cpu_permille, s.max_memory_permille) = (Some(800), Some(0));
+        };
+        assert_eq!(capacity(false, |_| ()), (0, 1_000_000_000, 950, 950), "the link's speed is known");
+        assert_eq!(capacity(true, |_| ()), (0, 0, 0, 0), "a busy laptop is never full");
+        assert_eq!([capacity(false, set), capacity(true, set)], [(5_000, 300_000_000, 800, 0); 2]);
+    }
+
+    #[test]
     fn what_is_wrong_or_missing_is_named() {
         type Row = (fn(&mut Settings), &'static str, &'static str);
-        let rows: [Row; 14] = [
+        let rows: [Row; 17] = [
             (|s| s.dev = false, "cluster_key_file", "expected the file"),
             (|s| s.uplink = Some("mysql://u:secret@x".into()), "uplink", "\"mysql://…\""),
             (|s| s.uplink = Some("redis+sentinel://x".into()), "uplink", "not served yet"),
@@ -210,6 +240,9 @@ mod tests {
             (|s| s.tls_cert = Some("c".into()), "tls_key", "c"),
             (|s| s.lease_ms = 2_999, "lease_ms", "3000 to 60000"),
             (|s| s.workers = 0, "workers", "1 to 512"),
+            (|s| s.max_cpu_permille = Some(1_001), "max_cpu_permille", "1001: expected a number from 0 to 1000"),
+            (|s| s.max_memory_permille = Some(u32::MAX), "max_memory_permille", "0 to 1000"),
+            (|s| s.max_bandwidth_mbps = u64::MAX, "max_bandwidth_mbps", "0 to 10000000"),
             (|s| s.media_port = 65_535, "media_port", "65535"),
             (|s| s.media = MediaKind::External, "media", "not served yet"),
             (|s| s.media_listen = Some([0, 0, 0, 0].into()), "media_announced", "clients reach"),
@@ -249,7 +282,7 @@ mod tests {
             let mut settings = Settings { dev: true, ..Settings::default() };
             settings.region = Some(Region::new(region).expect("a path"));
             settings.carrier = vec![Carrier::new(carrier).expect("a carrier")];
-            let error = Config::new(settings, shared.clone()).err().map(|error| error.to_string());
+            let error = Config::new(settings, shared.clone(), None).err().map(|error| error.to_string());
             assert_eq!(error.is_some(), says.is_some(), "{error:?}");
             assert!(error.unwrap_or_default().contains(says.unwrap_or_default()), "{says:?}");
         }
@@ -258,6 +291,6 @@ mod tests {
     fn load(change: impl FnOnce(&mut Settings)) -> Result<Config, ConfigError> {
         let mut settings = Settings::default();
         change(&mut settings);
-        Config::new(settings, Shared::default())
+        Config::new(settings, Shared::default(), Some(1_000))
     }
 }

@@ -101,6 +101,18 @@ pub(crate) struct Flags {
     /// The most rooms on the node; 0: no limit.
     #[arg(long, env = "ROOST_MAX_ROOMS", value_name = "N")]
     max_rooms: Option<u32>,
+    /// The most producers and consumers of media on the node; 0: no limit.
+    #[arg(long, env = "ROOST_MAX_STREAMS", value_name = "N")]
+    max_streams: Option<u32>,
+    /// The most traffic each way; 0: the speed of the default route's link where it is known (not with --dev).
+    #[arg(long, env = "ROOST_MAX_BANDWIDTH_MBPS", value_name = "MBPS")]
+    max_bandwidth_mbps: Option<u64>,
+    /// CPU use from which on the node takes nothing new, in thousandths; 0: no limit.
+    #[arg(long, env = "ROOST_MAX_CPU_PERMILLE", value_name = "PERMILLE")]
+    max_cpu_permille: Option<u32>,
+    /// Memory use from which on the node takes nothing new, in thousandths; 0: no limit.
+    #[arg(long, env = "ROOST_MAX_MEMORY_PERMILLE", value_name = "PERMILLE")]
+    max_memory_permille: Option<u32>,
     /// How long a room stays open without participants.
     #[arg(long, env = "ROOST_EMPTY_ROOM_S", value_name = "S")]
     empty_room_s: Option<u64>,

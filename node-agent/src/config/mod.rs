@@ -4,20 +4,24 @@ mod check;
 pub(crate) mod flags;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use roost_agent_core::lease::LEASE_MS;
 use roost_proto::id::{Carrier, NamespaceId, NodeId, Region};
-use roost_proto::report::MediaKind;
+use roost_proto::report::{Capacity, MediaKind};
 use roost_server::{AllowedOrigins, ClusterKeys, ConfigError, LogFormat, Shared, TrustedHeader};
 
+use crate::probe::network;
 use flags::Flags;
 
 /// How many participants a worker carries unless said.
 const PARTICIPANTS_PER_WORKER: u32 = 100;
+
+/// How full a node's CPU and memory get before it takes nothing new, unless said: some is left for those who are inside.
+const FULL_PERMILLE: u32 = 950;
 
 /// The table `[agent]`, flags laid over it. What is `None` is filled in by what else is set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +50,10 @@ pub(crate) struct Settings {
     pub(crate) media_port: u16,
     pub(crate) max_participants: u32,
     pub(crate) max_rooms: u32,
+    pub(crate) max_streams: u32,
+    pub(crate) max_bandwidth_mbps: u64,
+    pub(crate) max_cpu_permille: Option<u32>,
+    pub(crate) max_memory_permille: Option<u32>,
     pub(crate) empty_room_s: u64,
     pub(crate) require_ticket: Option<bool>,
     pub(crate) leave_s: u64,
@@ -91,6 +99,10 @@ impl Default for Settings {
             media_port: 44_400,
             max_participants: 0,
             max_rooms: 0,
+            max_streams: 0,
+            max_bandwidth_mbps: 0,
+            max_cpu_permille: None,
+            max_memory_permille: None,
             empty_room_s: 20,
             require_ticket: None,
             leave_s: 30,
@@ -133,7 +145,7 @@ pub(crate) struct Config {
     /// None standing alone without a key file: then there are no tickets.
     pub(crate) keys: Option<ClusterKeys>,
     pub(crate) require_ticket: bool,
-    pub(crate) max_participants: u32,
+    pub(crate) capacity: Capacity,
     pub(crate) media_listen: IpAddr,
 }
 
@@ -142,11 +154,11 @@ impl Config {
     pub(crate) fn load(flags: &Flags) -> Result<Self, ConfigError> {
         let (settings, shared) =
             roost_server::config::load::<Flags, Settings>(flags, "agent", flags.config.as_deref())?;
-        Self::new(settings, shared)
+        Self::new(settings, shared, network::link_mbps(Path::new("/")))
     }
 
-    /// Checks `settings` and fills in what is not set.
-    pub(crate) fn new(mut settings: Settings, shared: Shared) -> Result<Self, ConfigError> {
+    /// Checks `settings` and fills in what is not set; the speed of the machine's link, where it is known, among it.
+    pub(crate) fn new(mut settings: Settings, shared: Shared, link_mbps: Option<u64>) -> Result<Self, ConfigError> {
         let is_local = settings.dev || settings.standalone;
         let keys = check::keys(&settings)?;
         let node = check::required("node_id", settings.node_id.clone(), is_local.then(|| label("node-1")))?;
@@ -179,9 +191,7 @@ impl Config {
         }
         let host = if settings.dev { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
         let media_listen = settings.media_listen.unwrap_or(IpAddr::V4(host));
-        if settings.max_participants == 0 {
-            settings.max_participants = u32::from(settings.workers) * PARTICIPANTS_PER_WORKER;
-        }
+        let capacity = capacity(&mut settings, link_mbps);
         // What is in force is what `--print-config` shows.
         settings.node_id = Some(node.clone());
         settings.region = Some(region.clone());
@@ -198,11 +208,31 @@ impl Config {
             uplink,
             keys,
             require_ticket,
-            max_participants: settings.max_participants,
+            capacity,
             media_listen,
             settings,
             shared,
         })
+    }
+}
+
+/// How much the node takes. What is not set is filled in.
+fn capacity(settings: &mut Settings, link_mbps: Option<u64>) -> Capacity {
+    if settings.max_participants == 0 {
+        settings.max_participants = u32::from(settings.workers) * PARTICIPANTS_PER_WORKER;
+    }
+    // A developer's machine is busy with other things.
+    let full_permille = if settings.dev { 0 } else { FULL_PERMILLE };
+    if settings.max_bandwidth_mbps == 0 && !settings.dev {
+        settings.max_bandwidth_mbps = link_mbps.unwrap_or(0);
+    }
+    Capacity {
+        participants: settings.max_participants,
+        rooms: settings.max_rooms,
+        streams: settings.max_streams,
+        bandwidth_bps: settings.max_bandwidth_mbps * 1_000_000,
+        cpu_permille: *settings.max_cpu_permille.get_or_insert(full_permille),
+        memory_permille: *settings.max_memory_permille.get_or_insert(full_permille),
     }
 }
 

@@ -199,6 +199,7 @@ impl Renewal {
 
     async fn report(&mut self, incarnation: Incarnation) -> Result<(), Trouble> {
         let sample = self.reporter.sample(clock::now());
+        self.metrics.skipped(&sample.skipped);
         let (renew, sent) = self.node.with(|state, now| {
             state.host = sample.host;
             let report: Report = self.reporter.compose(state, incarnation, sample, now);

@@ -1,5 +1,6 @@
 //! Lease, reports, assertions, releases and commands against a real store in memory.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -206,7 +207,7 @@ impl Agent {
                 node: self.node.id.clone(),
                 description: description(),
                 inside: self.inside.clone(),
-                probe: HostProbe::new(),
+                probe: HostProbe::new(Path::new("/")),
                 sampler: Sampler::default(),
                 empty_room_ms: 20_000,
             },

@@ -7,14 +7,11 @@
 use std::collections::BTreeMap;
 
 use roost_proto::event::Event;
-use roost_proto::id::{Epoch, NodeId, RoomKey};
+use roost_proto::id::{Epoch, NUMBER_LIMIT, NodeId, RoomKey};
 use roost_proto::room::{Claim, ClaimState, Expected, Run};
 
 use crate::lease::Leases;
 use crate::operation::{Assert, Asserted, Grant, Granted, Holding, Opened, Prolonged, Raise, Raised, Released};
-
-/// Epochs and incarnations from outside count only below this: all arithmetic on them stays exact, in Lua too.
-pub const NUMBER_LIMIT: u64 = 1 << 52;
 
 /// The longest grant and the longest lease, in ms (30 days); longer ones are cut.
 pub const DURATION_LIMIT_MS: u64 = 30 * 24 * 3_600_000;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use roost_proto::event::Event;
-use roost_proto::id::{Incarnation, NodeId};
+use roost_proto::id::{Incarnation, NUMBER_LIMIT, NodeId};
 use roost_proto::room::Run;
 
-use crate::claim::{Bucket, DURATION_LIMIT_MS, NUMBER_LIMIT, Step};
+use crate::claim::{Bucket, DURATION_LIMIT_MS, Step};
 use crate::operation::{Lease, Leave, Register, Registered, Renew, Renewed};
 
 /// How many leases of a node are remembered. An incarnation that is not among them is over.

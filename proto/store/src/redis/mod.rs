@@ -21,10 +21,10 @@ use tokio::sync::mpsc;
 
 use roost_proto::command::Command;
 use roost_proto::event::Event;
-use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
+use roost_proto::id::{Epoch, Incarnation, NUMBER_LIMIT, NodeId, RoomKey};
 use roost_proto::room::{Claim, ClaimState, Run};
 
-use crate::claim::{DURATION_LIMIT_MS, NUMBER_LIMIT};
+use crate::claim::DURATION_LIMIT_MS;
 use crate::contract::{NodeStore, Store};
 use crate::embedded::{REPORT_KEPT_MS, SCHEDULERS_KEPT};
 use crate::error::StoreError;
