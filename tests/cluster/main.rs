@@ -7,6 +7,7 @@ mod door;
 mod failure;
 mod lookup;
 mod metrics;
+mod national;
 mod race;
 mod redirect;
 
