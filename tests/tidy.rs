@@ -147,6 +147,49 @@ fn the_list_of_metrics_names_those_that_are_declared() {
     assert_eq!(names(&listed, '`').into_iter().collect::<BTreeSet<_>>(), declared);
 }
 
+/// The tables of configuration: what they are called, and the struct that has their keys.
+const TABLES: &[(&str, &str, &str)] = &[
+    ("scheduler", "scheduler/src/config.rs", "Settings"),
+    ("agent", "node-agent/src/config/mod.rs", "Settings"),
+    ("media", "proto/server/src/media.rs", "MediaSettings"),
+    ("regions.*", "proto/src/geography.rs", "RegionSettings"),
+    ("carriers.*", "proto/src/geography.rs", "CarrierSettings"),
+    ("namespaces.*", "proto/src/policy.rs", "Policy"),
+    ("api_keys.*", "proto/server/src/config.rs", "ApiKey"),
+];
+
+#[test]
+fn every_key_of_configuration_is_explained_and_in_the_example() {
+    let guide = fs::read_to_string(root().join("CONFIGURATION.md")).unwrap();
+    let example = fs::read_to_string(root().join("docker/config/roost.toml")).unwrap();
+    for (table, file, settings) in TABLES {
+        let source = fs::read_to_string(root().join(file)).unwrap();
+        let declared = between(&source, &format!("struct {settings} {{\n"), "\n}\n")
+            .filter(|line| !line.trim_start().starts_with(['/', '#']))
+            .filter_map(|line| line.split_once(": ")?.0.split(' ').next_back())
+            .collect::<BTreeSet<_>>();
+        let explained = between(&guide, &format!("\n## `[{table}]`\n"), "\n## ")
+            .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0))
+            .collect::<BTreeSet<_>>();
+        assert_same(&explained, &declared, &format!("[{table}] in CONFIGURATION.md and in {file}"));
+        let shown = between(&example, &format!("\n[{}", table.trim_end_matches('*')), "\n\n")
+            .filter_map(|line| Some(line.trim_start_matches("# ").split_once(" = ")?.0))
+            .collect::<BTreeSet<_>>();
+        assert_same(&shown, &declared, &format!("[{table}] in docker/config/roost.toml and in {file}"));
+    }
+}
+
+fn assert_same(one: &BTreeSet<&str>, other: &BTreeSet<&str>, both: &str) {
+    let only: Vec<_> = one.symmetric_difference(other).collect();
+    assert!(only.is_empty(), "{both}: only in one of them: {only:?}");
+}
+
+/// The lines of the text between two marks.
+fn between<'a>(text: &'a str, from: &str, to: &str) -> impl Iterator<Item = &'a str> {
+    let (_, rest) = text.split_once(from).unwrap_or_else(|| panic!("{from:?} is nowhere"));
+    rest.split_once(to).map_or(rest, |(part, _)| part).lines()
+}
+
 /// What stands between two `quote`s and begins with `roost_`.
 fn names(text: &str, quote: char) -> Vec<String> {
     let is_name = |part: &&str| part.starts_with("roost_") && part.chars().all(|c| c.is_ascii_lowercase() || c == '_');
