@@ -1,5 +1,7 @@
 //! Tickets and limits at a node's door, in a cluster that is not in development mode.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -84,6 +86,66 @@ fn a_full_node_lets_nobody_in_and_gets_no_new_room() {
         .await?;
         cluster.stop().await
     });
+}
+
+#[test]
+fn of_three_times_as_many_who_come_at_once_exactly_the_limit_gets_in() {
+    run(async {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("roost.toml");
+        std::fs::write(&file, "[namespaces.default]\nmax_participants_per_room = 4\n")?;
+        let config = file.display().to_string();
+        let mut plan = Plan::small();
+        let limits = ["--max-participants", "10", "--leave-s", "0", "--config", config.as_str()];
+        plan.nodes = vec![NodePlan::new("fra-1", "eu/central").with(&limits)];
+        let cluster = Cluster::start(plan).await?;
+        let mut doors = BTreeMap::new();
+        for room in ["one", "two", "three"] {
+            let ticket = cluster.lookup_from("eu/central", room).await?.ticket;
+            doors.insert(room, url(&cluster, "fra-1", room, "p", &ticket)?);
+        }
+        // The room is full before the node is.
+        let (inside, refusals) = come_at_once(&doors["one"], 12).await?;
+        assert_eq!((inside.len(), refusals), (4, BTreeMap::from([("room_full".to_owned(), 8)])));
+        let (mut others, mut codes) = (inside, BTreeMap::new());
+        let (two, three) = tokio::join!(come_at_once(&doors["two"], 15), come_at_once(&doors["three"], 15));
+        for (inside, refusals) in [two?, three?] {
+            others.extend(inside);
+            refusals.into_iter().for_each(|(code, count)| *codes.entry(code).or_insert(0) += count);
+        }
+        assert_eq!(others.len(), 10, "{codes:?}");
+        assert!(codes.keys().all(|code| ["room_full", "full_participants"].contains(&code.as_str())), "{codes:?}");
+        assert_eq!(codes.values().sum::<usize>(), 24, "{codes:?}");
+        let text = cluster.http.get(format!("http://{}/metrics", cluster.node("fra-1")?.control)).send().await?;
+        assert!(text.text().await?.contains("roost_agent_participants 10\n"));
+        cluster.stop().await
+    });
+}
+
+/// So many come at the same moment: those who got in, and how many were refused for which reason.
+async fn come_at_once(url: &str, count: usize) -> Result<(Vec<Participant>, BTreeMap<String, usize>), Trouble> {
+    let come = (0..count).map(|peer| {
+        let url = url.replace("peerId=p", &format!("peerId=p{peer}"));
+        async move {
+            let mut participant = Participant::connect(&url).await?;
+            let joined = participant.join("p").await;
+            let Some(problem) = participant.take("error") else {
+                return joined.map(|_| Ok(participant));
+            };
+            let closed = participant.closed().await?;
+            assert_eq!((closed.code, closed.reason.as_str()), (4503, problem["code"].as_str().unwrap()), "{problem}");
+            let reason = problem["rejections"][0]["reason"].as_str().or(problem["code"].as_str());
+            Ok::<_, Trouble>(Err(reason.unwrap().to_owned()))
+        }
+    });
+    let (mut inside, mut refusals) = (Vec::new(), BTreeMap::new());
+    for outcome in futures_util::future::try_join_all(come).await? {
+        match outcome {
+            Ok(participant) => inside.push(participant),
+            Err(reason) => *refusals.entry(reason).or_insert(0) += 1,
+        }
+    }
+    Ok((inside, refusals))
 }
 
 /// Two nodes in one region, a cluster key, and tickets required.

@@ -1,5 +1,7 @@
 //! The door with a real store in memory, and a directory that says what the test wants.
 
+mod crowd;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -258,22 +260,7 @@ impl Hall {
             is_away: AtomicBool::new(false),
             answers: Semaphore::new(1_000),
         });
-        let node = Arc::new(Node::new(id("fra-1"), 60_000));
-        let runs = store.inner.runs().await.expect("in memory");
-        let register = Register {
-            node: id("fra-1"),
-            run: runs[usize::from(id("fra-1").bucket())].clone(),
-            process: "test".to_owned(),
-            after: Incarnation(0),
-            lease_ms: 60_000,
-        };
-        let registered = store.inner.register(register).await.expect("in memory");
-        let Registered::Yes { incarnation, store_ms } = registered else { panic!("{registered:?}") };
-        node.with(|state, now| {
-            state.note_runs(runs);
-            state.note_store(STORE.to_owned());
-            state.lease.registered(incarnation, store_ms, now, now)
-        });
+        let (node, incarnation) = registered(&store.inner).await;
         let directory = Arc::new(Saying(Mutex::new(Err(Problem::new(Code::NoNode, "")))));
         let keys = ClusterKeys::dev();
         let gate = Arc::new(Gate {
@@ -312,15 +299,8 @@ impl Hall {
         Arc::get_mut(&mut self.gate).expect("nobody knocks yet")
     }
 
-    fn knock(&self, room: &str, ticket: Option<String>) -> Knock {
-        Knock {
-            room: RoomKey::new("default", room).expect("valid"),
-            peer: PeerId::new("anna").expect("valid"),
-            ticket,
-            client: [192, 0, 2, 1].into(),
-            redirects: 0,
-            request_id: RequestId::new("r-1").expect("valid"),
-        }
+    fn knock(&self, name: &str, ticket: Option<String>) -> Knock {
+        knock(&room(name), ticket)
     }
 
     /// Grants the room to this node, as a scheduler does.
@@ -362,6 +342,38 @@ impl Hall {
 
     fn metrics(&self) -> String {
         String::from_utf8(self.gate.metrics.exposition.text().expect("metrics")).expect("text")
+    }
+}
+
+/// A node with a lease in `store`.
+async fn registered(store: &EmbeddedStore) -> (Arc<Node>, Incarnation) {
+    let node = Arc::new(Node::new(id("fra-1"), 60_000));
+    let runs = store.runs().await.expect("in memory");
+    let register = Register {
+        node: id("fra-1"),
+        run: runs[usize::from(id("fra-1").bucket())].clone(),
+        process: "test".to_owned(),
+        after: Incarnation(0),
+        lease_ms: 60_000,
+    };
+    let registered = store.register(register).await.expect("in memory");
+    let Registered::Yes { incarnation, store_ms } = registered else { panic!("{registered:?}") };
+    node.with(|state, now| {
+        state.note_runs(runs);
+        state.note_store(STORE.to_owned());
+        state.lease.registered(incarnation, store_ms, now, now)
+    });
+    (node, incarnation)
+}
+
+fn knock(room: &RoomKey, ticket: Option<String>) -> Knock {
+    Knock {
+        room: room.clone(),
+        peer: PeerId::new("anna").expect("valid"),
+        ticket,
+        client: [192, 0, 2, 1].into(),
+        redirects: 0,
+        request_id: RequestId::new("r-1").expect("valid"),
     }
 }
 
