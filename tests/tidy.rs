@@ -42,6 +42,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("proto/store", &["roost-proto"]),
     ("proto/server", &["roost-proto"]),
     ("scheduler/core", &["roost-proto"]),
+    ("scheduler/cli", &["roost-proto"]),
     ("node-agent/core", &["roost-proto"]),
     ("scheduler/sim", &["roost-agent-core", "roost-proto", "roost-scheduler-core", "roost-server", "roost-store"]),
     ("scheduler", &["roost-proto", "roost-scheduler-core", "roost-server", "roost-sim", "roost-store"]),

@@ -11,12 +11,14 @@ use roost_proto::admin::{ClusterView, Load, NodeCounts, NodeState, NodeView, Pag
 use roost_proto::command::{Action, Command};
 use roost_proto::error::{Code, Problem, Reason, ReasonCount, Rejection};
 use roost_proto::event::Event;
+use roost_proto::explain::{Candidate, ExplainReply, ExplainRequest, Standing};
 use roost_proto::id::{Carrier, Epoch, Incarnation, NamespaceId, NodeId, Region, RoomKey, RoomName};
 use roost_proto::lookup::{Alternative, Client, LookupReply, LookupRequest, NodeAddress, Outcome};
 use roost_proto::media::{
     FromMedia, Hello, MediaError, MediaErrorCode, MediaEvent, MediaLoad, MediaReply, MediaRequest, Object, RoomLoad,
     StreamKind, ToMedia, Volume,
 };
+use roost_proto::policy::Rung;
 use roost_proto::redirect::{Redirect, SoraClient, SoraServer};
 use roost_proto::report::{
     Capacity, Description, EndedRoom, Host, MediaKind, Mode, Report, RoomReport, Worker, WorkerState,
@@ -142,6 +144,63 @@ fn admin_answers_keep_their_format() {
         grace_left_ms: Some(1_200),
     };
     pin("cluster", &cluster);
+}
+
+#[test]
+fn dry_runs_keep_their_format() {
+    let (namespace, room) = (NamespaceId::new("default").unwrap(), RoomName::new("standup").unwrap());
+    let client = Client {
+        ip: Some("203.0.113.9".parse().unwrap()),
+        region: Some(region("eu/central")),
+        carrier: Some(Carrier::new("telekom").unwrap()),
+    };
+    let lookup = LookupRequest {
+        region: client.region.clone(),
+        carrier: client.carrier.clone(),
+        expected_participants: Some(12),
+        avoid: vec![node("fra-2")],
+        ..LookupRequest::default()
+    };
+    pin("explain-request", &ExplainRequest { namespace: namespace.clone(), room: room.clone(), lookup });
+    let candidate = Candidate {
+        node: node("fra-1"),
+        standing: Standing::Sound,
+        rung: Rung::RegionCarrier,
+        region_missing: 0,
+        other_carrier: false,
+        priority: 0,
+        load_band: 31,
+        spread: 7_465_342_107_394_621_440,
+        load_permille: 240,
+        reserved_permille: 12,
+    };
+    let reply = ExplainReply {
+        namespace,
+        room,
+        outcome: Some(Outcome::Placed),
+        code: None,
+        node: Some(node("fra-1")),
+        rung: Some(Rung::RegionCarrier),
+        expected_participants: 12,
+        client,
+        candidates: vec![candidate],
+        rejections: vec![Rejection { node: node("fra-2"), reason: Reason::Avoided }],
+        candidate_count: 1,
+        rejection_counts: vec![ReasonCount { reason: Reason::Avoided, count: 1 }],
+        next_cursor: Some("7b7d".into()),
+    };
+    pin("explain-reply", &reply);
+    let refused = ExplainReply {
+        outcome: None,
+        code: Some(Code::NoNode),
+        node: None,
+        rung: None,
+        candidates: vec![],
+        candidate_count: 0,
+        next_cursor: None,
+        ..reply
+    };
+    pin("explain-refused", &refused);
 }
 
 #[test]

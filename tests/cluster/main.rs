@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![expect(clippy::print_stdout, reason = "figures are shown with --nocapture")]
 
+mod command_line;
 mod configuration;
 mod door;
 mod failure;

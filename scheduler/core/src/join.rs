@@ -51,6 +51,17 @@ pub enum Step {
     NoNode(NoNode),
 }
 
+impl Step {
+    /// The node that the lookup would be answered with.
+    #[must_use]
+    pub fn home(&self) -> Option<&Home> {
+        match self {
+            Self::Existing(home) | Self::Prolong { home, .. } | Self::Grant { home, .. } => Some(home),
+            _ => None,
+        }
+    }
+}
+
 /// What the store said in the course of this lookup.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evidence {

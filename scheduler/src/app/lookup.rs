@@ -46,7 +46,7 @@ pub(crate) struct Found {
 
 /// What a lookup comes to before it writes anything.
 #[derive(Debug)]
-enum Verdict {
+pub(super) enum Verdict {
     /// The room lives there; a grant that is getting old is to be prolonged.
     Lives { home: Home, prolong: Option<Claim> },
     /// Nobody has it, or whoever has it may lose it.
@@ -55,7 +55,7 @@ enum Verdict {
 
 /// A grant that is about to be written.
 #[derive(Debug)]
-struct Placement {
+pub(super) struct Placement {
     home: Home,
     run: Run,
     seen: Option<Claim>,
@@ -70,15 +70,20 @@ enum Next {
 
 /// How far a lookup has come.
 #[derive(Debug)]
-struct Course {
+pub(super) struct Course {
     evidence: Evidence,
     deadline: Millis,
     tries_left: usize,
 }
 
 impl Course {
-    fn new(now: Millis) -> Self {
+    pub(super) fn new(now: Millis) -> Self {
         Self { evidence: Evidence::default(), deadline: now.plus(LOOKUP_WAIT_MS), tries_left: MOST_TRIES }
+    }
+
+    /// What the store has said so far.
+    pub(super) fn evidence(&self) -> &Evidence {
+        &self.evidence
     }
 
     /// Asks for one more call of the store.
@@ -104,7 +109,7 @@ impl Scheduler {
     }
 
     /// What the core is asked.
-    fn request<'a>(&'a self, asked: &'a Asked) -> Result<Request<'a>, Problem> {
+    pub(super) fn request<'a>(&'a self, asked: &'a Asked) -> Result<Request<'a>, Problem> {
         self.rules.check_namespace(&asked.key.namespace)?;
         Ok(Request {
             key: &asked.key,
@@ -118,7 +123,7 @@ impl Scheduler {
         })
     }
 
-    fn decide(&self, request: &Request<'_>, evidence: &Evidence) -> Step {
+    pub(super) fn decide(&self, request: &Request<'_>, evidence: &Evidence) -> Step {
         let now = self.clock.now();
         decide(&self.view(), request, evidence, now)
     }
@@ -147,7 +152,12 @@ impl Scheduler {
 
     /// Reads what is missing and waits for what may come by itself, until there is nothing left to do but to answer or to
     /// write. Writes nothing.
-    async fn settle(&self, mut step: Step, request: &Request<'_>, course: &mut Course) -> Result<Verdict, Problem> {
+    pub(super) async fn settle(
+        &self,
+        mut step: Step,
+        request: &Request<'_>,
+        course: &mut Course,
+    ) -> Result<Verdict, Problem> {
         loop {
             match step {
                 Step::Existing(home) => return Ok(Verdict::Lives { home, prolong: None }),

@@ -1,6 +1,8 @@
 //! The use cases, one file each, over the state that they share.
 
 pub(crate) mod cluster;
+mod cursor;
+pub(crate) mod explain;
 pub(crate) mod follow;
 pub(crate) mod lookup;
 pub(crate) mod nodes;

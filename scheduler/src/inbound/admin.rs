@@ -3,16 +3,20 @@
 use actix_web::{HttpResponse, web};
 use roost_proto::admin::{ClusterView, NodeView, Page, RoomFilter};
 use roost_proto::error::{Code, Problem};
-use roost_proto::id::{NamespaceId, NodeId};
+use roost_proto::explain::{ExplainReply, ExplainRequest};
+use roost_proto::id::{NamespaceId, NodeId, RoomKey, RoomName};
+use roost_proto::lookup::LookupRequest;
 use roost_proto::room::RoomView;
-use roost_server::ApiError;
-use roost_server::problem::other_methods;
+use roost_server::problem::{self, other_methods};
+use roost_server::{ApiError, JsonBody, request_id};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
-use super::api;
 use super::public::openapi;
+use super::{api, client, limits};
 use crate::app::Scheduler;
+use crate::app::explain::Cut;
 
 /// How many items a page has unless it is said.
 const PAGE: usize = 100;
@@ -30,6 +34,7 @@ pub(crate) fn configure(config: &mut web::ServiceConfig, scheduler: &web::Data<S
         .service(get("/v1/nodes").route(web::get().to(nodes)))
         .service(get("/v1/nodes/{id}").route(web::get().to(node)))
         .service(get("/v1/rooms").route(web::get().to(rooms)))
+        .service(web::resource("/v1/explain").route(web::post().to(explain)).default_service(other_methods("POST")))
         .service(openapi("/openapi.json", api::of_admin()));
 }
 
@@ -38,7 +43,7 @@ pub(crate) fn configure(config: &mut web::ServiceConfig, scheduler: &web::Data<S
 #[serde(default)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Paging {
-    /// Items on a page: 100 unless said, at most 1000.
+    /// Items on a page: 100 unless said, of a dry run 1000; at most 1000.
     #[param(value_type = Option<u16>)]
     limit: Option<String>,
     /// `next_cursor` of the page before.
@@ -53,9 +58,17 @@ pub(super) struct RoomQuery {
     node: Option<String>,
 }
 
+/// What a dry run's body has besides a lookup's.
+#[derive(Debug, Deserialize)]
+struct Room {
+    namespace: NamespaceId,
+    room: RoomName,
+}
+
 impl Paging {
-    fn limit(&self) -> Result<usize, Problem> {
-        let Some(text) = &self.limit else { return Ok(PAGE) };
+    /// `unless_said` is what a page has if nobody says.
+    fn limit(&self, unless_said: usize) -> Result<usize, Problem> {
+        let Some(text) = &self.limit else { return Ok(unless_said) };
         text.parse().ok().filter(|limit| (1..=MOST_PER_PAGE).contains(limit)).ok_or_else(|| {
             let shown: String = text.chars().take(20).collect();
             Problem::new(Code::BadRequest, format!("query limit: {shown:?}: expected 1 to {MOST_PER_PAGE}"))
@@ -68,6 +81,7 @@ async fn index() -> HttpResponse {
         "cluster": "/v1/cluster",
         "nodes": "/v1/nodes",
         "rooms": "/v1/rooms",
+        "explain": "/v1/explain",
         "metrics": "/metrics",
         "health": "/healthz",
         "readiness": "/readyz",
@@ -96,7 +110,7 @@ pub(super) async fn nodes(
     scheduler: web::Data<Scheduler>,
 ) -> Result<HttpResponse, ApiError> {
     let after = paging.cursor.as_deref().map(NodeId::new).transpose()?;
-    Ok(HttpResponse::Ok().json(scheduler.nodes(after.as_ref(), paging.limit()?)))
+    Ok(HttpResponse::Ok().json(scheduler.nodes(after.as_ref(), paging.limit(PAGE)?)))
 }
 
 /// One node.
@@ -133,5 +147,35 @@ pub(super) async fn rooms(
         namespace: query.namespace.as_deref().map(NamespaceId::new).transpose()?,
         node: query.node.as_deref().map(NodeId::new).transpose()?,
     };
-    Ok(HttpResponse::Ok().json(scheduler.rooms(&filter, paging.cursor.as_deref(), paging.limit()?)?))
+    Ok(HttpResponse::Ok().json(scheduler.rooms(&filter, paging.cursor.as_deref(), paging.limit(PAGE)?)?))
+}
+
+/// What a lookup would give, how the nodes rank for it, and why others cannot take the room. Changes nothing.
+///
+/// What the body says of the client is believed. One that is not described is nowhere in particular.
+#[utoipa::path(
+    post,
+    path = "/v1/explain",
+    params(Paging),
+    request_body = ExplainRequest,
+    responses(
+        (status = 200, description = "the dry run, with a page of nodes: those that can take the room first", body = ExplainReply),
+        (status = "4XX", description = "what is wrong with the request", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn explain(
+    JsonBody(body): JsonBody<Box<RawValue>>,
+    paging: web::Query<Paging>,
+    scheduler: web::Data<Scheduler>,
+) -> Result<HttpResponse, ApiError> {
+    // Read as two, not as an `ExplainRequest`: so errors name their field.
+    let Room { namespace, room } = problem::parse(body.get().as_bytes())?;
+    let mut lookup: LookupRequest = problem::parse(body.get().as_bytes())?;
+    if let Some(id) = lookup.request_id.take() {
+        request_id::replace(id);
+    }
+    let cut = Cut::new(paging.cursor.as_deref(), paging.limit(MOST_PER_PAGE)?)?;
+    let client = client::spoken_of(&mut lookup);
+    let asked = limits::checked(RoomKey { namespace, room }, lookup, client)?;
+    Ok(HttpResponse::Ok().json(scheduler.explain(asked, cut).await?))
 }

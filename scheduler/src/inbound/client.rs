@@ -39,3 +39,8 @@ pub(super) fn described(
         Client { ip: from(), region: None, carrier: None }
     }
 }
+
+/// The client that an operator speaks of: nothing but what is said of it.
+pub(super) fn spoken_of(body: &mut LookupRequest) -> Client {
+    Client { ip: body.client_ip.map(|ip| ip.to_canonical()), region: body.region.take(), carrier: body.carrier.take() }
+}

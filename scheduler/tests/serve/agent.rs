@@ -109,6 +109,31 @@ impl Drop for Agent {
     }
 }
 
+/// Registers a node for each report and sends that one report, all over one connection: the nodes get suspect soon, and
+/// lost after a minute.
+pub(crate) async fn report_once(cluster: &str, reports: Vec<Report>) {
+    const AT_ONCE: usize = 50;
+    const LEASE_MS: u64 = 60_000;
+    let socket = connect(cluster).await;
+    let (asks, asked) = mpsc::channel(AT_ONCE);
+    let connection = tokio::spawn(converse(socket, asked, Arc::default()));
+    let NodeAnswer::Runs(runs) = ask(&asks, NodeOperation::Runs).await else { panic!("no runs") };
+    let begin = async |mut report: Report| {
+        let run = runs[usize::from(report.node.bucket())].clone();
+        let process = format!("test-{}", report.node);
+        let (node, after, lease_ms) = (report.node.clone(), Incarnation(0), LEASE_MS);
+        let register = Register { node, run: run.clone(), process, after, lease_ms };
+        let answer = ask(&asks, NodeOperation::Register(register)).await;
+        let NodeAnswer::Registered(Registered::Yes { incarnation, .. }) = answer else { panic!("{answer:?}") };
+        (report.incarnation, report.lease_ms, report.seq) = (incarnation, LEASE_MS, 1);
+        ask(&asks, NodeOperation::Renew(Box::new(Renew { run, report }))).await;
+    };
+    for some in reports.chunks(AT_ONCE) {
+        futures_util::future::join_all(some.iter().cloned().map(&begin)).await;
+    }
+    connection.abort();
+}
+
 /// A connection to the cluster listener with a valid proof.
 pub(crate) async fn connect(cluster: &str) -> Socket {
     let mut request = format!("ws://{cluster}/v1/agent").into_client_request().unwrap();

@@ -63,6 +63,35 @@ async fn a_bad_request_gets_its_code() {
 }
 
 #[tokio::test]
+async fn a_bad_dry_run_is_told_which_field_is_wrong() {
+    let scheduler = Scheduler::start().await;
+    let room = r#""namespace":"a","room":"x""#;
+    let many = json!({"namespace": "a", "room": "x", "avoid": vec!["a"; 17]}).to_string();
+    for (query, body, expected) in [
+        ("", "", "body: missing field `namespace`"),
+        ("", "[]", "body: expected a JSON object"),
+        ("", &format!("{{{room}"), "body: "),
+        ("", r#"{"namespace":"a"}"#, "body: missing field `room`"),
+        ("", r#"{"namespace":"A","room":"x"}"#, "body namespace: "),
+        ("", r#"{"namespace":"a","room":"\u0000"}"#, "body room: "),
+        ("", &format!(r#"{{{room},"alternatives":"2"}}"#), "body alternatives: "),
+        ("", &format!(r#"{{{room},"client_ip":"1.2.3"}}"#), "body client_ip: "),
+        ("", &format!(r#"{{{room},"expected_participants":0}}"#), "body expected_participants: 0: expected 1 to 10000"),
+        ("", &many, "body avoid: 17: expected 0 to 16"),
+        ("limit=0", &format!("{{{room}}}"), "query limit: \"0\": expected 1 to 1000"),
+        ("limit=1001", &format!("{{{room}}}"), "query limit: \"1001\": expected 1 to 1000"),
+        ("cursor=zz", &format!("{{{room}}}"), "query cursor: expected the next_cursor of an earlier page"),
+        ("cursor=6869", &format!("{{{room}}}"), "query cursor: expected the next_cursor of an earlier page"),
+    ] {
+        let url = format!("http://{}/v1/explain?{query}", scheduler.admin);
+        let response = scheduler.http.post(url).body(body.to_owned()).send().await.unwrap();
+        assert_eq!(response.status(), 400, "{query} {body}");
+        let problem: Value = response.json().await.unwrap();
+        assert!(problem["detail"].as_str().unwrap().starts_with(expected), "{query} {body}: {problem}");
+    }
+}
+
+#[tokio::test]
 async fn unknown_fields_and_an_absent_body_are_no_problem() {
     let (scheduler, _fra, _iad) = Scheduler::with_two_nodes().await;
     let body = json!({"later": {"a": [1]}, "user_id": "u", "expected_participants": 8, "request_id": "mine"});

@@ -5,6 +5,7 @@ mod admin;
 mod agent;
 mod bad_input;
 mod door;
+mod explain;
 mod failover;
 mod lookup;
 mod process;

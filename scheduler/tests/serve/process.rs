@@ -82,6 +82,27 @@ impl Scheduler {
         answer
     }
 
+    /// Looks a room up in a namespace; a refusal is an answer too.
+    pub(crate) async fn lookup_in(&self, namespace: &str, room: &str, body: &Value) -> Value {
+        let url = format!("http://{}/v1/namespaces/{namespace}/rooms/{room}/lookup", self.public);
+        self.http.post(url).json(body).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// The dry run of a lookup.
+    pub(crate) async fn explain(&self, namespace: &str, room: &str, body: &Value) -> Value {
+        let mut body = body.clone();
+        (body["namespace"], body["room"]) = (json!(namespace), json!(room));
+        self.explain_at("/v1/explain", &body).await
+    }
+
+    /// The same at a path with a query of its own.
+    pub(crate) async fn explain_at(&self, path: &str, body: &Value) -> Value {
+        let response = self.http.post(format!("http://{}{path}", self.admin)).json(body).send().await.unwrap();
+        let (status, answer) = (response.status(), response.json::<Value>().await.unwrap());
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
     /// Looks a room up from a region.
     pub(crate) async fn lookup_from(&self, region: &str, room: &str) -> Value {
         self.lookup(room, json!({ "region": region })).await
