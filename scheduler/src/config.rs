@@ -143,7 +143,7 @@ pub(crate) fn load(flags: &Flags) -> Result<(Settings, Shared), ConfigError> {
     if settings.dev && settings.cors_origin == AllowedOrigins::default() {
         settings.cors_origin = AllowedOrigins::any();
     }
-    settings.check()?;
+    settings.check().map_err(|error| error.located(flags, flags.config.as_deref()))?;
     Ok((settings, shared))
 }
 

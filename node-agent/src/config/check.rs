@@ -25,7 +25,7 @@ pub(super) fn required<T>(key: &str, set: Option<T>, or: Option<T>) -> Result<T,
 pub(super) fn keys(settings: &Settings) -> Result<Option<ClusterKeys>, ConfigError> {
     match &settings.cluster_key_file {
         Some(path) => ClusterKeys::from_file(path).map(Some).map_err(|error| ConfigError::Key {
-            origin: "configuration".to_owned(),
+            origin: ConfigError::UNLOCATED.to_owned(),
             key: "cluster_key_file".to_owned(),
             message: error.to_string(),
         }),

@@ -155,6 +155,7 @@ impl Config {
         let (settings, shared) =
             roost_server::config::load::<Flags, Settings>(flags, "agent", flags.config.as_deref())?;
         Self::new(settings, shared, network::link_mbps(Path::new("/")))
+            .map_err(|error| error.located(flags, flags.config.as_deref()))
     }
 
     /// Checks `settings` and fills in what is not set; the speed of the machine's link, where it is known, among it.

@@ -15,6 +15,7 @@ use serde_path_to_error::Segment;
 use toml::{Table, Value};
 
 use crate::media::MediaSettings;
+use crate::secret::{is_secret, mask};
 
 /// The tables that belong to one process each.
 const PROCESSES: [&str; 2] = ["scheduler", "agent"];
@@ -58,16 +59,32 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    /// The origin of what a process finds wrong itself, until [`Self::located`] says more.
+    pub const UNLOCATED: &str = "configuration";
+
     /// For what a process checks itself: `key` in snake case, its value, what was expected.
     pub fn wrong(key: &str, value: impl std::fmt::Debug, expected: &str) -> Self {
         let message = format!("{value:?}: expected {expected}");
-        Self::Key { origin: "configuration".to_owned(), key: key.to_owned(), message }
+        Self::Key { origin: Self::UNLOCATED.to_owned(), key: key.to_owned(), message }
+    }
+
+    /// With where the key was set, of what a process checked itself after [`load`] with these flags and file.
+    #[must_use]
+    pub fn located<F: Serialize>(self, flags: &F, path: Option<&Path>) -> Self {
+        match self {
+            Self::Key { origin, key, message } if origin == Self::UNLOCATED => {
+                let set = overrides(flags).unwrap_or_default();
+                let file = path.map_or(origin, |path| path.display().to_string());
+                Self::Key { origin: origin_of(&key, &set, &file), key, message }
+            }
+            other => other,
+        }
     }
 }
 
 impl From<GeographyError> for ConfigError {
     fn from(wrong: GeographyError) -> Self {
-        misplaced("configuration", &wrong)
+        misplaced(Self::UNLOCATED, &wrong)
     }
 }
 
@@ -96,16 +113,8 @@ pub fn load<F: Serialize, S: DeserializeOwned>(
         .and_then(|()| geography::check_fences(&shared.namespaces))
         .map_err(|wrong| misplaced(&origin, &wrong))?;
     let set = overrides(flags)?;
-    let by_flag: Vec<String> = set.keys().cloned().collect();
-    own.extend(set);
-    let settings = from_table::<S>(own, table, |key| {
-        let first = key.split(['.', '[']).next().unwrap_or_default();
-        if by_flag.iter().any(|set| set == first) {
-            format!("--{} or its environment variable", first.replace('_', "-"))
-        } else {
-            origin.clone()
-        }
-    })?;
+    own.extend(set.clone());
+    let settings = from_table::<S>(own, table, |key| origin_of(key, &set, &origin))?;
     Ok((settings, shared))
 }
 
@@ -155,6 +164,16 @@ fn overrides<F: Serialize>(flags: &F) -> Result<Table, ConfigError> {
     Ok(flags.into_iter().filter(|(_, value)| is_set(value)).collect())
 }
 
+/// Who set the key: a flag that is among `set`, else the file.
+fn origin_of(key: &str, set: &Table, file: &str) -> String {
+    let first = key.split(['.', '[']).next().unwrap_or_default();
+    if set.contains_key(first) {
+        format!("--{} or its environment variable", first.replace('_', "-"))
+    } else {
+        file.to_owned()
+    }
+}
+
 fn from_table<T: DeserializeOwned>(
     table: Table,
     prefix: &str,
@@ -197,34 +216,6 @@ fn key_error(origin: &str, key: &str, message: String) -> ConfigError {
 
 fn misplaced(origin: &str, wrong: &GeographyError) -> ConfigError {
     key_error(origin, &wrong.key, format!("{}: expected {}", wrong.value, wrong.expected))
-}
-
-fn mask(table: &mut Table) {
-    for (key, value) in table.iter_mut() {
-        match value {
-            Value::String(text) if is_secret(key) => "***".clone_into(text),
-            Value::String(text) => mask_url(text),
-            Value::Table(inner) => mask(inner),
-            Value::Array(list) => list.iter_mut().for_each(|entry| match entry {
-                Value::Table(inner) => mask(inner),
-                Value::String(text) => mask_url(text),
-                _ => {}
-            }),
-            _ => {}
-        }
-    }
-}
-
-fn is_secret(key: &str) -> bool {
-    ["credential", "password", "secret", "token", "sha256"].iter().any(|word| key.ends_with(word))
-}
-
-/// Hides the password of `scheme://user:password@host`.
-fn mask_url(text: &mut String) {
-    let Some((scheme, rest)) = text.split_once("://") else { return };
-    let Some(at) = rest.rfind('@') else { return };
-    let Some((user, _)) = rest[..at].split_once(':') else { return };
-    *text = format!("{scheme}://{user}:***{}", &rest[at..]);
 }
 
 fn sha256_hex<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
@@ -423,6 +414,19 @@ mod tests {
         let flags = Flags { node_id: Some("No".to_owned()), ..Flags::default() };
         let error = load_text(&flags, "[agent]\nlease_ms = 1").expect_err("upper case").to_string();
         assert!(error.starts_with("--node-id or its environment variable: agent.node_id: node \"No\""), "{error}");
+    }
+
+    #[test]
+    fn what_a_process_finds_itself_is_blamed_on_who_set_it() {
+        let flags = Flags { lease_ms: Some(1), ..Flags::default() };
+        let file = Path::new("/etc/roost.toml");
+        for (key, path, origin) in [
+            ("lease_ms", Some(file), "--lease-ms or its environment variable: lease_ms: 1: expected more"),
+            ("store", Some(file), "/etc/roost.toml: store: 1: expected more"),
+            ("store", None, "configuration: store: 1: expected more"),
+        ] {
+            assert_eq!(ConfigError::wrong(key, 1, "more").located(&flags, path).to_string(), origin);
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod origin;
 pub mod problem;
 pub mod request_id;
+mod secret;
 pub mod signals;
 pub mod socket;
 pub mod telemetry;
