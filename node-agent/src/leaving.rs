@@ -42,7 +42,7 @@ pub(crate) struct Leaving {
 struct Open {
     room: RoomKey,
     opened_as: Epoch,
-    has_guests: bool,
+    guests: u32,
 }
 
 impl Leaving {
@@ -61,7 +61,7 @@ impl Leaving {
             let open = state.holdings.iter().map(|(room, hold)| Open {
                 room: room.clone(),
                 opened_as: hold.opened_as,
-                has_guests: hold.guests > 0,
+                guests: hold.guests,
             });
             open.collect()
         });
@@ -112,10 +112,17 @@ impl Leaving {
     }
 
     async fn new_home(&self, open: &Open) -> Option<Found> {
-        let directory = self.directory.as_ref().filter(|_| open.has_guests)?;
+        let directory = self.directory.as_ref().filter(|_| open.guests > 0)?;
         let avoid = std::slice::from_ref(&self.node.id);
         for _ in 0..LOOKUPS {
-            let wanted = Wanted { room: &open.room, client: None, region: Some(&self.region), avoid, request_id: None };
+            let wanted = Wanted {
+                room: &open.room,
+                client: None,
+                region: Some(&self.region),
+                expected: open.guests,
+                avoid,
+                request_id: None,
+            };
             match directory.find(wanted).await {
                 Ok(found) if found.node != self.node.id => return Some(found),
                 Ok(_) => sleep(LOOKUP_AGAIN).await,

@@ -5,6 +5,13 @@ use utoipa::ToSchema;
 
 use crate::id::{Carrier, Epoch, NamespaceId, NodeId, Region, RequestId, RoomName, UserId};
 
+/// The most nodes that a lookup may avoid.
+pub const MOST_AVOIDED: usize = 16;
+/// The most alternatives that a lookup may ask for.
+pub const MOST_ALTERNATIVES: usize = 8;
+/// The most participants that a caller may expect in one room.
+pub const MOST_EXPECTED: u32 = 10_000;
+
 /// The body of a lookup; every field, and the body itself, may be absent.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct LookupRequest {
@@ -20,7 +27,7 @@ pub struct LookupRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub client_ip: Option<std::net::IpAddr>,
-    /// Ranks, never refuses.
+    /// 1 to 10000. Ranks, never refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_participants: Option<u32>,
     /// Nodes that the room must not go to if it is not open: 16 at most.

@@ -232,6 +232,7 @@ impl Gate {
                 room: &knock.room,
                 client: Some(knock.client),
                 region: None,
+                expected: 0,
                 avoid: &[],
                 request_id: Some(&knock.request_id),
             };

@@ -11,7 +11,7 @@ use reqwest::{Client, Url};
 use roost_agent_core::hold::Offer;
 use roost_proto::error::{Code, Problem};
 use roost_proto::id::{Epoch, NodeId, Region, RequestId, RoomKey};
-use roost_proto::lookup::{LookupReply, LookupRequest};
+use roost_proto::lookup::{LookupReply, LookupRequest, MOST_EXPECTED};
 use roost_server::ClusterKeys;
 use roost_store::NodeStore;
 use roost_store::operation::SchedulerEntry;
@@ -40,6 +40,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) client: Option<IpAddr>,
     /// Where participants are, if the question is for several of them.
     pub(crate) region: Option<&'a Region>,
+    /// How many participants are about to come; 0: nobody knows.
+    pub(crate) expected: u32,
     pub(crate) avoid: &'a [NodeId],
     pub(crate) request_id: Option<&'a RequestId>,
 }
@@ -122,13 +124,7 @@ impl Schedulers {
 
     async fn try_ask(&self, base: &str, wanted: &Wanted<'_>) -> Result<Outcome, String> {
         let url = lookup_url(base, wanted.room).ok_or("its URL is no http:// URL")?;
-        let body = LookupRequest {
-            client_ip: wanted.client,
-            region: wanted.region.cloned(),
-            avoid: wanted.avoid.to_vec(),
-            request_id: wanted.request_id.cloned(),
-            ..LookupRequest::default()
-        };
+        let body = body(wanted);
         let proof = self.keys.proof(SystemTime::now());
         let request = self.http.post(url).timeout(ANSWER_WITHIN).bearer_auth(proof).json(&body);
         let mut response = request.send().await.map_err(|error| causes(&error))?;
@@ -196,6 +192,17 @@ impl Directory for Schedulers {
     }
 }
 
+fn body(wanted: &Wanted<'_>) -> LookupRequest {
+    LookupRequest {
+        client_ip: wanted.client,
+        region: wanted.region.cloned(),
+        expected_participants: (wanted.expected > 0).then_some(wanted.expected.min(MOST_EXPECTED)),
+        avoid: wanted.avoid.to_vec(),
+        request_id: wanted.request_id.cloned(),
+        ..LookupRequest::default()
+    }
+}
+
 fn lookup_url(base: &str, room: &RoomKey) -> Option<Url> {
     let mut url = Url::parse(base).ok()?;
     url.path_segments_mut().ok()?.pop_if_empty().extend([
@@ -212,6 +219,15 @@ fn lookup_url(base: &str, room: &RoomKey) -> Option<Url> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_known_of_a_rooms_size_is_told_as_far_as_a_lookup_takes_it() {
+        let room = RoomKey::new("acme", "x").expect("valid");
+        for (expected, told) in [(0, None), (1, Some(1)), (MOST_EXPECTED, Some(10_000)), (u32::MAX, Some(10_000))] {
+            let wanted = Wanted { room: &room, client: None, region: None, expected, avoid: &[], request_id: None };
+            assert_eq!(body(&wanted).expected_participants, told);
+        }
+    }
 
     #[test]
     fn a_rooms_name_is_one_segment_of_the_path() {

@@ -119,7 +119,7 @@ impl Assertion {
     /// The room is another node's: its participants go there.
     async fn send_away(&self, held: &Held, hold: &Hold) {
         let room = &held.room;
-        let wanted = Wanted { room, client: None, region: None, avoid: &[], request_id: None };
+        let wanted = Wanted { room, client: None, region: None, expected: hold.guests, avoid: &[], request_id: None };
         let goodbye = match self.directory.find(wanted).await {
             Ok(found) if found.node != self.node.id => {
                 tracing::warn!(%room, node = %found.node, "the room is another node's now: its participants go there");

@@ -30,10 +30,3 @@ impl<'a> Request<'a> {
         Self { key, policy, region: None, carrier: None, hint: None, avoid: &[], alternatives: 0, seed: 0 }
     }
 }
-
-/// The most nodes that a lookup may avoid.
-pub const MOST_AVOIDED: usize = 16;
-/// The most alternatives that a lookup may ask for.
-pub const MOST_ALTERNATIVES: usize = 8;
-/// The most participants that a caller may expect in one room.
-pub const MOST_EXPECTED: u32 = 10_000;

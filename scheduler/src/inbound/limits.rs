@@ -4,8 +4,7 @@ use std::ops::RangeInclusive;
 
 use roost_proto::error::{Code, Problem};
 use roost_proto::id::RoomKey;
-use roost_proto::lookup::{Client, LookupRequest};
-use roost_scheduler_core::request::{MOST_ALTERNATIVES, MOST_AVOIDED, MOST_EXPECTED};
+use roost_proto::lookup::{Client, LookupRequest, MOST_ALTERNATIVES, MOST_AVOIDED, MOST_EXPECTED};
 
 use crate::app::lookup::Asked;
 

@@ -178,7 +178,7 @@ impl Place {
 
     /// A ticket for what the room's claim is at this moment; it may be over when it is shown.
     async fn ticket(&self, room: &RoomKey) -> Option<String> {
-        let wanted = Wanted { room, client: None, region: None, avoid: &[], request_id: None };
+        let wanted = Wanted { room, client: None, region: None, expected: 0, avoid: &[], request_id: None };
         let offer = self.alone.find(wanted).await.ok()?.offer?;
         let ticket = Ticket {
             namespace: room.namespace.clone(),
