@@ -48,6 +48,18 @@ pub enum Standing {
     Suspect,
 }
 
+impl Standing {
+    /// The standing as it is written on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sound => "sound",
+            Self::Distrusted => "distrusted",
+            Self::Suspect => "suspect",
+        }
+    }
+}
+
 /// The answer: what a lookup would give now. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ExplainReply {

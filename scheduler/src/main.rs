@@ -3,6 +3,7 @@
 mod app;
 mod clock;
 mod config;
+mod decision_log;
 mod error;
 mod inbound;
 mod metrics;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use roost_proto::error::{ReasonCount, Rejection};
-use roost_proto::explain::{ExplainReply, ExplainRequest, Standing};
+use roost_proto::explain::{ExplainReply, ExplainRequest};
 use roost_proto::id::{Carrier, NodeId, Region, RoomKey};
 use roost_proto::lookup::{Client, LookupRequest, Outcome};
 
@@ -144,11 +144,6 @@ fn candidates(reply: &ExplainReply) -> Table {
         "#", "node", "standing", "rung", "region", "carrier", "priority", "band", "load", "reserved", "spread",
     ]);
     for (rank, candidate) in (1..).zip(&reply.candidates) {
-        let standing = match candidate.standing {
-            Standing::Sound => "sound",
-            Standing::Distrusted => "distrusted",
-            Standing::Suspect => "suspect",
-        };
         let region = match candidate.region_missing {
             _ if reply.client.region.is_none() => "-".to_owned(),
             0 => "inside".to_owned(),
@@ -162,7 +157,7 @@ fn candidates(reply: &ExplainReply) -> Table {
         table.add_row([
             rank.to_string(),
             candidate.node.to_string(),
-            standing.to_owned(),
+            candidate.standing.as_str().to_owned(),
             candidate.rung.as_str().to_owned(),
             region,
             carrier.to_owned(),

@@ -60,9 +60,15 @@ pub fn ranking(view: &View, request: &Request<'_>, now: Millis) -> Ranking {
 #[must_use]
 pub fn conclude(view: &View, request: &Request<'_>, evidence: &Evidence, now: Millis) -> (Step, Option<Candidate>) {
     let step = decide(view, request, evidence, now);
-    let node = step.home().and_then(|home| view.node(&home.node.id));
-    let first = node.map(|node| candidate(&NodeScore::of(node, view.state(node, now), request), node, request));
+    let first = step.home().and_then(|home| rank(view, request, &home.node.id, now));
     (step, first)
+}
+
+/// How the node ranks, whether or not it could take the room; none if it is not known.
+#[must_use]
+pub fn rank(view: &View, request: &Request<'_>, node: &NodeId, now: Millis) -> Option<Candidate> {
+    let node = view.node(node)?;
+    Some(candidate(&NodeScore::of(node, view.state(node, now), request), node, request))
 }
 
 /// Where in a ranking's candidates those begin that rank after `last`, which may have moved or gone since.

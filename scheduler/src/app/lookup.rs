@@ -1,13 +1,16 @@
 //! A lookup: from the view if the room lives, else by one compare-and-set in the store.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use roost_proto::error::Problem;
+use roost_proto::explain::Candidate;
 use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
 use roost_proto::lookup::{Client, Outcome};
+use roost_proto::policy::Rung;
 use roost_proto::room::{Claim, ClaimState, Expected, Run};
 use roost_proto::time::Millis;
+use roost_scheduler_core::explain::rank;
 use roost_scheduler_core::join::{Evidence, Home, Step, decide};
 use roost_scheduler_core::request::Request;
 use roost_scheduler_core::time::{GRANT_TTL_MS, LOOKUP_WAIT_MS};
@@ -17,6 +20,7 @@ use roost_store::StoreError;
 use roost_store::operation::{Grant, Granted, Prolonged};
 
 use super::Scheduler;
+use crate::decision_log::{self, Line};
 use crate::error::{no_node, room_full, starting, store_unavailable};
 
 /// How often one lookup may lose against others before it gives up.
@@ -42,6 +46,22 @@ pub(crate) struct Asked {
 pub(crate) struct Found {
     pub outcome: Outcome,
     pub home: Home,
+    /// Only when this lookup placed the room.
+    pub placed: Option<Placed>,
+}
+
+/// How a room was placed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Placed {
+    /// How near its node is to the client.
+    pub rung: Rung,
+    pub expected: Expected,
+}
+
+impl Found {
+    fn existing(home: Home) -> Self {
+        Self { outcome: Outcome::Existing, home, placed: None }
+    }
 }
 
 /// What a lookup comes to before it writes anything.
@@ -59,7 +79,7 @@ pub(super) struct Placement {
     home: Home,
     run: Run,
     seen: Option<Claim>,
-    expected: Expected,
+    placed: Placed,
 }
 
 /// What a write led to.
@@ -102,9 +122,12 @@ impl Scheduler {
     pub(crate) async fn look_up(&self, asked: &Asked) -> Result<Found, Problem> {
         let request = self.request(asked)?;
         match self.decide(&request, &Evidence::default()) {
-            Step::Existing(home) => Ok(Found { outcome: Outcome::Existing, home }),
+            Step::Existing(home) => {
+                decision_log::existing(&request, &home);
+                Ok(Found::existing(home))
+            }
             // Boxed, so that the many lookups that end above carry nothing of it.
-            step => Box::pin(self.go_on(step, &request)).await,
+            step => Box::pin(self.find(step, &request)).await,
         }
     }
 
@@ -128,18 +151,47 @@ impl Scheduler {
         decide(&self.view(), request, evidence, now)
     }
 
-    /// Reads and writes until there is an answer.
-    async fn go_on(&self, mut step: Step, request: &Request<'_>) -> Result<Found, Problem> {
+    /// Goes on until there is an answer, and tells of it.
+    async fn find(&self, step: Step, request: &Request<'_>) -> Result<Found, Problem> {
+        let started = Instant::now();
+        let mut ranked = None;
+        let found = self.go_on(step, request, &mut ranked).await;
+        match &found {
+            Ok(Found { home, placed: Some(placed), .. }) => {
+                if let Some((line, candidate)) = ranked {
+                    line.placed(request, home, *placed, candidate.as_ref(), started.elapsed());
+                }
+            }
+            Ok(Found { home, .. }) => decision_log::existing(request, home),
+            Err(problem) => {
+                if let Some(line) = self.decisions.draw(self.clock.now()) {
+                    line.refused(request, problem, started.elapsed());
+                }
+            }
+        }
+        found
+    }
+
+    /// Reads and writes until there is an answer. Of a decision that is to be logged, how the node ranks when it is made.
+    async fn go_on(
+        &self,
+        mut step: Step,
+        request: &Request<'_>,
+        ranked: &mut Option<(Line, Option<Candidate>)>,
+    ) -> Result<Found, Problem> {
         let mut course = Course::new(self.clock.now());
         loop {
             let next = match self.settle(step, request, &mut course).await? {
-                Verdict::Lives { home, prolong: None } => return Ok(Found { outcome: Outcome::Existing, home }),
+                Verdict::Lives { home, prolong: None } => return Ok(Found::existing(home)),
                 Verdict::Lives { home, prolong: Some(claim) } => {
                     course.go_on()?;
                     self.prolong(request.key, home, claim).await?
                 }
                 Verdict::Place(placement) => {
                     course.go_on()?;
+                    let now = self.clock.now();
+                    let line = self.decisions.draw(now);
+                    *ranked = line.map(|line| (line, rank(&self.view(), request, &placement.home.node.id, now)));
                     self.grant(request.key, placement).await?
                 }
             };
@@ -162,8 +214,9 @@ impl Scheduler {
             match step {
                 Step::Existing(home) => return Ok(Verdict::Lives { home, prolong: None }),
                 Step::Prolong { home, claim } => return Ok(Verdict::Lives { home, prolong: Some(claim) }),
-                Step::Grant { home, run, seen, expected, .. } => {
-                    return Ok(Verdict::Place(Placement { home, run, seen, expected }));
+                Step::Grant { home, run, seen, expected, rung } => {
+                    let placed = Placed { rung, expected };
+                    return Ok(Verdict::Place(Placement { home, run, seen, placed }));
                 }
                 Step::NoNode(refused) => return Err(no_node(refused)),
                 Step::RoomFull => return Err(room_full()),
@@ -205,7 +258,8 @@ impl Scheduler {
     }
 
     async fn grant(&self, key: &RoomKey, placement: Placement) -> Result<Next, Problem> {
-        let Placement { home, run, seen, expected } = placement;
+        let Placement { home, run, seen, placed } = placement;
+        let expected = placed.expected;
         let (node, incarnation) = (home.node.id.clone(), home.incarnation);
         let forgotten = seen.as_ref().map(|claim| claim.epoch);
         let claim = |epoch: Epoch, run: Run| Claim { run, epoch, state: ClaimState::Granted, node, incarnation };
@@ -226,7 +280,8 @@ impl Scheduler {
                 self.clock.learn_store(store_ms, asked);
                 let mut view = self.view_mut();
                 view.fold_claim(key.clone(), claim(epoch, run), (GRANT_TTL_MS, expected), asked);
-                Ok(Next::Answer(Found { outcome: Outcome::Placed, home: Home { epoch, ..home } }))
+                let home = Home { epoch, ..home };
+                Ok(Next::Answer(Found { outcome: Outcome::Placed, home, placed: Some(placed) }))
             }
             Ok(Granted::No { current }) => {
                 self.fold_current(key, current, forgotten);
@@ -260,7 +315,7 @@ impl Scheduler {
             Ok(Prolonged::Yes) => {
                 self.view_mut().fold_claim(key.clone(), claim, (GRANT_TTL_MS, Expected::default()), asked);
                 let home = Home { ttl_ms: GRANT_TTL_MS, ..home };
-                Ok(Next::Answer(Found { outcome: Outcome::Existing, home }))
+                Ok(Next::Answer(Found::existing(home)))
             }
             Ok(Prolonged::No { current }) => {
                 self.fold_current(key, current, Some(claim.epoch));
@@ -272,7 +327,7 @@ impl Scheduler {
             }
             Err(error) => {
                 tracing::debug!(%error, "a grant could not be prolonged");
-                Ok(Next::Answer(Found { outcome: Outcome::Existing, home }))
+                Ok(Next::Answer(Found::existing(home)))
             }
         }
     }

@@ -21,6 +21,7 @@ use roost_store::operation::SchedulerEntry;
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock::Clock;
+use crate::decision_log::DecisionLog;
 use crate::metrics::Metrics;
 
 /// How many lookups may wait for something at once; further ones are told to come again.
@@ -35,6 +36,7 @@ pub(crate) struct Scheduler {
     pub store: Arc<dyn Store>,
     pub clock: Clock,
     pub metrics: Metrics,
+    pub decisions: DecisionLog,
     pub readiness: Readiness,
     /// Turns true when the process is told to end.
     pub stopping: watch::Receiver<bool>,
@@ -69,6 +71,7 @@ impl Scheduler {
             rules,
             store,
             metrics: Metrics::new(),
+            decisions: DecisionLog::default(),
             readiness: Readiness::new(),
             stopping,
             view: RwLock::new(View::new(clock.now())),

@@ -143,7 +143,7 @@ async fn reply(
     let believed = believed(scheduler, &key);
     let client = client::described(request, &mut body, believed, scheduler);
     let asked = limits::checked(key, body, client)?;
-    let Found { outcome, home } = scheduler.look_up(&asked).await?;
+    let Found { outcome, home, .. } = scheduler.look_up(&asked).await?;
     let ticket = scheduler.ticket(&asked.key, &home);
     Ok(LookupReply {
         namespace: asked.key.namespace,

@@ -104,7 +104,7 @@ async fn find(
     let client = Client { ip: client::address(request, scheduler), ..Client::default() };
     let asked = Asked { key, client, expected_participants: None, avoid: Vec::new(), alternatives: 0 };
     match scheduler.look_up(&asked).await {
-        Ok(Found { outcome, home }) => {
+        Ok(Found { outcome, home, .. }) => {
             scheduler.metrics.looked_up(outcome, started.elapsed());
             let ticket = scheduler.ticket(&asked.key, &home);
             let location = location(&home.node.signaling_url, &asked.key, peer, &ticket, redirects + 1);

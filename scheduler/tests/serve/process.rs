@@ -1,5 +1,7 @@
 //! A scheduler of the test's own, on free ports.
 
+use std::fs::File;
+use std::path::Path;
 use std::process::{Output, Stdio};
 
 use reqwest::{Client, RequestBuilder, Response};
@@ -27,10 +29,19 @@ impl Scheduler {
     }
 
     pub(crate) async fn start_with(arguments: &[&str]) -> Self {
+        Self::start_to(arguments, Stdio::null()).await
+    }
+
+    /// Its log goes to a file.
+    pub(crate) async fn start_logged(arguments: &[&str], log: &Path) -> Self {
+        Self::start_to(arguments, File::create(log).unwrap().into()).await
+    }
+
+    async fn start_to(arguments: &[&str], errors: Stdio) -> Self {
         let mut child = command(arguments)
             .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--cluster-listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(errors)
             .kill_on_drop(true)
             .spawn()
             .unwrap();
