@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     participants: IntGauge,
     agents: IntGauge,
     store_calls: IntCounterVec,
+    reports_dropped: IntCounterVec,
     store_up: IntGauge,
     grace_left: IntGauge,
 }
@@ -81,6 +82,11 @@ impl Metrics {
                 "Calls of the store by what came of them.",
                 &["call", "result"],
             ),
+            reports_dropped: counters(
+                "roost_reports_dropped_total",
+                "Agents' reports that could not be read, have impossible numbers, or are older than what is known.",
+                &["reason"],
+            ),
             store_up: gauge("roost_store_up", "Whether events come from the store: 1 or 0."),
             grace_left: gauge(
                 "roost_grace_left_seconds",
@@ -132,6 +138,12 @@ impl Metrics {
     /// An agent has come (1) or gone (-1).
     pub(crate) fn agents(&self, change: i64) {
         self.agents.add(change);
+    }
+
+    /// So many reports were dropped for this reason since the start.
+    pub(crate) fn reports_dropped(&self, reason: &'static str, count: u64) {
+        let counter = self.reports_dropped.with_label_values(&[reason]);
+        counter.inc_by(count.saturating_sub(counter.get()));
     }
 
     /// Shows how things are now.

@@ -8,6 +8,7 @@ use roost_proto::event::Event;
 use roost_proto::id::{Incarnation, NodeId, RoomKey};
 use roost_proto::room::{Claim, Run};
 
+use crate::dropped::DroppedReports;
 use crate::error::StoreError;
 use crate::operation::{
     Assert, Asserted, Grant, Granted, Holding, Lease, Leave, Opened, Prolonged, Raise, Raised, Register, Registered,
@@ -81,6 +82,9 @@ pub trait Store: NodeStore {
     ///
     /// Ends when the store is lost or in a new run, or the reader fell behind; the caller watches again, from the start.
     async fn watch(&self) -> Result<mpsc::Receiver<Event>, StoreError>;
+
+    /// The reports that no watcher of this client was told of, because they cannot be used.
+    fn dropped_reports(&self) -> &DroppedReports;
 
     /// Sends a command to a node. It may be lost with the store.
     async fn send(&self, node: &NodeId, command: Command) -> Result<(), StoreError>;

@@ -17,6 +17,7 @@ use roost_proto::room::{Claim, Expected, Run};
 
 use crate::claim::{Bucket, DURATION_LIMIT_MS, Step};
 use crate::contract::{NodeStore, Store};
+use crate::dropped::DroppedReports;
 use crate::error::StoreError;
 use crate::nonce;
 use crate::operation::{
@@ -42,6 +43,7 @@ pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 pub struct EmbeddedStore {
     clock: Clock,
     state: Mutex<State>,
+    dropped: DroppedReports,
 }
 
 #[derive(Debug)]
@@ -92,7 +94,7 @@ impl EmbeddedStore {
     /// An empty store on a clock of the caller's.
     #[must_use]
     pub fn with_clock(clock: Clock) -> Self {
-        Self { clock, state: Mutex::new(State::new()) }
+        Self { clock, state: Mutex::new(State::new()), dropped: DroppedReports::default() }
     }
 
     /// Begins a new run in every bucket, as a restart with the old data does. Watchers and commands end.
@@ -189,7 +191,7 @@ impl NodeStore for EmbeddedStore {
         let mut state = self.state();
         let now = (self.clock)();
         let answer = state.bucket(renew.report.node.bucket()).renew(&renew, now);
-        if let Renewed::Yes { .. } = answer {
+        if matches!(answer, Renewed::Yes { .. }) && self.dropped.check(&renew.report).is_ok() {
             let report = renew.report;
             state.publish(&Event::Reported(Box::new(report.clone())));
             let until_ms = now + report.lease_ms.min(DURATION_LIMIT_MS) + REPORT_KEPT_MS;
@@ -287,6 +289,10 @@ impl Store for EmbeddedStore {
         }
         state.watchers.push(watcher);
         Ok(receiver)
+    }
+
+    fn dropped_reports(&self) -> &DroppedReports {
+        &self.dropped
     }
 
     async fn send(&self, node: &NodeId, command: Command) -> Result<(), StoreError> {

@@ -6,6 +6,7 @@
 
 pub mod claim;
 pub mod contract;
+pub mod dropped;
 pub mod embedded;
 pub mod error;
 pub mod lease;
@@ -15,6 +16,7 @@ pub mod operation;
 pub mod redis;
 
 pub use contract::{NodeStore, Store};
+pub use dropped::DroppedReports;
 pub use embedded::EmbeddedStore;
 pub use error::StoreError;
 pub use open::open_store;

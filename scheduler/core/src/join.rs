@@ -102,7 +102,7 @@ fn granted(view: &View, request: &Request<'_>, room: &Room, now: Millis) -> Step
         ..home(node, room.incarnation, room.epoch, left_ms.min(GRANT_TTL_MS))
     };
     match room.claim() {
-        Some(claim) if left_ms + PROLONG_AFTER_MS < GRANT_TTL_MS => Step::Prolong { home, claim },
+        Some(claim) if left_ms < GRANT_TTL_MS - PROLONG_AFTER_MS => Step::Prolong { home, claim },
         _ => Step::Existing(home),
     }
 }

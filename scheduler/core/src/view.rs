@@ -33,6 +33,7 @@ pub struct View {
     /// When the watch that runs began: after a grace's length what it did not tell is gone.
     watch_began: Millis,
     ticked: Millis,
+    old_reports: u64,
 }
 
 /// What is to be done because of an event.
@@ -56,6 +57,7 @@ impl View {
             hearing: Hearing::none(now),
             watch_began: now,
             ticked: now,
+            old_reports: 0,
         }
     }
 
@@ -155,6 +157,7 @@ impl View {
             Folded::Old
         };
         if folded == Folded::Old {
+            self.old_reports += 1;
             return Wanted::Nothing;
         }
         let id = self.nodes.get_key_value(&id).map_or(id, |(shared, _)| shared.clone());
@@ -287,6 +290,13 @@ impl View {
     pub fn participants(&self, now: Millis) -> u32 {
         let living = self.nodes.values().filter(|node| self.state(node, now) != NodeState::Lost);
         living.fold(0, |sum, node| sum.saturating_add(node.report.participants))
+    }
+
+    /// How many reports changed nothing, because a later one of their node had come before. A watch that begins tells some
+    /// twice.
+    #[must_use]
+    pub fn old_reports(&self) -> u64 {
+        self.old_reports
     }
 
     /// The buckets in whose grace we should say which epochs we have seen, and in which run (rule 20).

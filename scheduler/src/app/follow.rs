@@ -183,17 +183,21 @@ impl Scheduler {
     fn tick(&self) {
         let now = self.clock.now();
         self.view_mut().tick(now);
-        let levels = {
+        let (levels, old_reports) = {
             let view = self.view();
-            Levels {
+            let levels = Levels {
                 nodes: view.counts(now),
                 rooms: view.rooms.len(),
                 participants: view.participants(now),
                 store_up: view.is_listening(),
                 grace_left_ms: view.grace.longest_left_ms(now),
-            }
+            };
+            (levels, view.old_reports())
         };
         self.metrics.show(levels);
+        for (reason, count) in self.store.dropped_reports().counts().into_iter().chain([("old", old_reports)]) {
+            self.metrics.reports_dropped(reason, count);
+        }
         self.readiness.set("store_up", levels.store_up);
         self.readiness.set("grace_left_ms", levels.grace_left_ms);
         // Once it can answer for living rooms it goes on doing so, whatever becomes of the store.

@@ -10,11 +10,13 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use roost_proto::command::Command;
 use roost_proto::error::{Code, Problem};
+use roost_proto::id::NodeId;
 use roost_proto::uplink::{UplinkMessage, UplinkRequest};
 use roost_server::problem::other_methods;
 use roost_server::{ApiError, bearer, request_id, socket};
 use roost_store::StoreError;
 use roost_store::operation::{NodeAnswer, NodeOperation, Registered};
+use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
@@ -80,6 +82,25 @@ struct Uplink {
     heard: Instant,
 }
 
+/// What must be known of a report to answer its sender.
+#[derive(Deserialize)]
+struct UnreadReport {
+    id: u64,
+    op: UnreadRenewal,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+enum UnreadRenewal {
+    Renew { report: Sender },
+}
+
+#[derive(Deserialize)]
+struct Sender {
+    #[serde(default)]
+    node: Option<NodeId>,
+}
+
 /// Why the connection ends.
 enum End {
     Gone,
@@ -140,10 +161,7 @@ impl Uplink {
         match message {
             Some(Ok(AggregatedMessage::Text(text))) => match serde_json::from_str(&text) {
                 Ok(request) => Ok(Some(request)),
-                Err(error) => {
-                    tracing::warn!(%error, "an agent's message cannot be read");
-                    Err(End::Close(4400, Code::BadRequest.as_str()))
-                }
+                Err(error) => self.refuse(&text, &error).await,
             },
             Some(Ok(AggregatedMessage::Ping(payload))) => in_time(self.session.pong(&payload)).await,
             Some(Ok(AggregatedMessage::Pong(_))) => Ok(None),
@@ -151,6 +169,22 @@ impl Uplink {
             Some(Err(ProtocolError::Overflow)) => Err(End::Close(1009, "message_too_large")),
             Some(Ok(AggregatedMessage::Close(_)) | Err(_)) | None => Err(End::Gone),
         }
+    }
+
+    /// A report that cannot be read is dropped like one that came through Redis, and its lease not renewed. With anything
+    /// else that cannot be read there is no going on.
+    async fn refuse(
+        &mut self,
+        text: &str,
+        error: &serde_json::Error,
+    ) -> Result<Option<UplinkRequest<NodeOperation>>, End> {
+        let Ok(UnreadReport { id, op: UnreadRenewal::Renew { report } }) = serde_json::from_str(text) else {
+            tracing::warn!(%error, "an agent's message cannot be read");
+            return Err(End::Close(4400, Code::BadRequest.as_str()));
+        };
+        self.scheduler.store.dropped_reports().unreadable(report.node, error);
+        let answer = NodeAnswer::Unavailable(format!("the report cannot be read: {error}"));
+        self.say(&UplinkMessage::Reply { id, answer }).await
     }
 
     async fn say(&mut self, message: &UplinkMessage<NodeAnswer>) -> Result<Option<UplinkRequest<NodeOperation>>, End> {

@@ -12,5 +12,6 @@ mod lookup;
 mod process;
 mod redirect;
 mod redis;
+mod reports;
 mod uplink;
 mod wait;

@@ -67,14 +67,14 @@ async fn without_redis_living_rooms_are_answered_and_new_ones_get_store_unavaila
 }
 
 /// A Redis of the test's own; it ends when this is dropped.
-struct Redis {
+pub(crate) struct Redis {
     child: Child,
     url: String,
     _folder: TempDir,
 }
 
 impl Redis {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new("redis-server")
@@ -91,7 +91,15 @@ impl Redis {
         Self { child, url: format!("redis://127.0.0.1:{port}"), _folder: folder }
     }
 
-    async fn scheduler(&self) -> Scheduler {
+    pub(crate) async fn scheduler(&self) -> Scheduler {
         Scheduler::start_with(&["--dev", "--store", &self.url]).await.ready().await
+    }
+
+    /// Publishes any text as a report, where those of `agent` go.
+    pub(crate) async fn report(&self, agent: &Agent, text: &str) {
+        let stream = format!("roost:{{b{}}}:reports", agent.node.bucket());
+        let mut command = Command::new("redis-cli");
+        command.args(["-u", &self.url, "XADD", &stream, "*", "report", text]);
+        assert!(command.output().await.unwrap().status.success());
     }
 }

@@ -26,6 +26,7 @@ use roost_proto::room::{Claim, ClaimState, Run};
 
 use crate::claim::DURATION_LIMIT_MS;
 use crate::contract::{NodeStore, Store};
+use crate::dropped::DroppedReports;
 use crate::embedded::{REPORT_KEPT_MS, SCHEDULERS_KEPT};
 use crate::error::StoreError;
 use crate::operation::{
@@ -273,6 +274,10 @@ impl Store for RedisStore {
 
     async fn watch(&self) -> Result<mpsc::Receiver<Event>, StoreError> {
         watch::watch(&self.sessions).await
+    }
+
+    fn dropped_reports(&self) -> &DroppedReports {
+        &self.sessions.dropped
     }
 
     async fn send(&self, node: &NodeId, command: Command) -> Result<(), StoreError> {

@@ -1,7 +1,7 @@
 //! A claim as one line of text, so that comparing the whole record is comparing two strings (rule 3):
 //! `run epoch state node incarnation`, the state `g` (granted) or `o` (open).
 
-use roost_proto::id::{Epoch, Incarnation, NodeId};
+use roost_proto::id::{Epoch, Incarnation, NUMBER_LIMIT, NodeId};
 use roost_proto::room::{Claim, ClaimState, Run};
 
 use crate::error::StoreError;
@@ -38,7 +38,7 @@ pub(super) fn parse(key: &str, text: &str) -> Result<Claim, StoreError> {
     let mut word = || words.next().ok_or_else(broken);
     let claim = Claim {
         run: Run(word()?.into()),
-        epoch: Epoch(word()?.parse().map_err(|_| broken())?),
+        epoch: Epoch(word()?.parse().ok().filter(|epoch| *epoch < NUMBER_LIMIT).ok_or_else(broken)?),
         state: match word()? {
             "g" => ClaimState::Granted,
             "o" => ClaimState::Open,
@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn a_broken_record_names_its_key() {
-        for text in ["x", "r 1 g fra-1", "r 1 g fra-1 4 5", "r -1 g fra-1 4", "r 1 x fra-1 4", "r 1 g FRA 4"] {
+        let huge = format!("r {} g fra-1 4", u64::MAX);
+        for text in ["x", "r 1 g fra-1", "r 1 g fra-1 4 5", "r -1 g fra-1 4", "r 1 x fra-1 4", "r 1 g FRA 4", &huge] {
             let error = parse("roost:{b1}:room:a/b", text).expect_err(text);
             assert!(matches!(&error, StoreError::Corrupt { key, .. } if key == "roost:{b1}:room:a/b"), "{error}");
         }

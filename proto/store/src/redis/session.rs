@@ -16,6 +16,7 @@ use roost_proto::room::Run;
 
 use super::keys::Keys;
 use super::script::SCRIPTS;
+use crate::dropped::DroppedReports;
 use crate::error::StoreError;
 use crate::nonce;
 
@@ -42,6 +43,7 @@ pub(super) struct Life {
 pub(super) struct Sessions {
     client: Client,
     pub(super) keys: Keys,
+    pub(super) dropped: DroppedReports,
     timeout: Duration,
     slots: Vec<Slot>,
     life: Mutex<Option<Life>>,
@@ -64,7 +66,7 @@ struct Attempt {
 impl Sessions {
     pub(super) fn new(client: Client, keys: Keys, timeout: Duration, connections: usize) -> Self {
         let slots = (0..connections.max(1)).map(|_| Slot::default()).collect();
-        Self { client, keys, timeout, slots, life: Mutex::new(None) }
+        Self { client, keys, dropped: DroppedReports::default(), timeout, slots, life: Mutex::new(None) }
     }
 
     /// Runs and identity as last read, over a connection that is there (it may have to be made).

@@ -8,7 +8,7 @@ use redis::streams::StreamId;
 use tokio::sync::mpsc;
 
 use roost_proto::event::Event;
-use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
+use roost_proto::id::{Epoch, Incarnation, NUMBER_LIMIT, NodeId, RoomKey};
 use roost_proto::report::Report;
 use roost_proto::room::{Expected, Run};
 
@@ -17,6 +17,7 @@ use super::record;
 use super::script::SCRIPTS;
 use super::session::Sessions;
 use super::tail::Tail;
+use crate::claim::DURATION_LIMIT_MS;
 use crate::embedded::WATCH_CAPACITY;
 use crate::error::StoreError;
 
@@ -140,7 +141,7 @@ impl Watch {
                 let ttl_ms = u64::try_from(ttl).unwrap_or(0);
                 Some(Event::Claimed { key: room, claim, ttl_ms, expected: Expected::default() })
             }),
-            Ok(Found::Report) => report(key, text).map(Some),
+            Ok(Found::Report) => Ok(self.report(text)),
             Ok(Found::Other) => Ok(None),
             Err(error) => Err(error),
         };
@@ -160,30 +161,45 @@ impl Watch {
 
     /// The event that an entry of a stream is; none if it is broken (which is logged).
     fn added(&self, stream: usize, entry: &StreamId) -> Option<Event> {
-        let buckets = self.sessions.keys.buckets();
-        let place = if stream < buckets.len() { &buckets[stream].claims } else { "reports" };
-        event(place, entry).unwrap_or_else(|error| {
-            tracing::warn!(%error, id = entry.id, "an event is dropped");
-            None
-        })
+        let broken = |error: &StoreError| tracing::warn!(%error, id = entry.id, "an event is dropped");
+        if let Some(bucket) = self.sessions.keys.buckets().get(stream) {
+            return changed(&bucket.claims, entry).inspect_err(broken).ok();
+        }
+        match (entry.get::<String>("report"), entry.get::<String>("left")) {
+            (None, Some(node)) => left(&node, entry).inspect_err(broken).ok(),
+            (text, _) => self.report(&text.unwrap_or_default()),
+        }
+    }
+
+    /// The event that a report is; none if it cannot be used.
+    fn report(&self, text: &str) -> Option<Event> {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            node: NodeId,
+        }
+        let dropped = &self.sessions.dropped;
+        let unreadable = |error| {
+            let named = serde_json::from_str::<Named>(text).ok();
+            dropped.unreadable(named.map(|named| named.node), &error);
+        };
+        let report: Report = serde_json::from_str(text).map_err(unreadable).ok()?;
+        dropped.check(&report).ok()?;
+        Some(Event::Reported(Box::new(report)))
     }
 }
 
-fn event(place: &str, entry: &StreamId) -> Result<Option<Event>, StoreError> {
+fn left(node: &str, entry: &StreamId) -> Result<Event, StoreError> {
+    let broken = || StoreError::Corrupt { key: "reports".to_owned(), reason: "no node or incarnation".to_owned() };
+    let incarnation = entry.get("incarnation").filter(|number| *number < NUMBER_LIMIT).ok_or_else(broken)?;
+    Ok(Event::Left { node: NodeId::new(node).map_err(|_| broken())?, incarnation: Incarnation(incarnation) })
+}
+
+fn changed(place: &str, entry: &StreamId) -> Result<Event, StoreError> {
     let broken = |what: &str| StoreError::Corrupt { key: place.to_owned(), reason: format!("entry without {what}") };
-    let field = |name: &str| entry.get::<String>(name);
-    if let Some(text) = field("report") {
-        return report(place, &text).map(Some);
-    }
-    if let Some(node) = field("left") {
-        let node = NodeId::new(node).map_err(|_| broken("a node"))?;
-        let incarnation = Incarnation(entry.get("incarnation").ok_or_else(|| broken("an incarnation"))?);
-        return Ok(Some(Event::Left { node, incarnation }));
-    }
     let (name, value) = entry.map.iter().next().ok_or_else(|| broken("a field"))?;
     let Found::Room(key) = Keys::found(name)? else { return Err(broken("a room")) };
     let text: String = redis::from_redis_value(value.clone()).map_err(|_| broken("a text"))?;
-    told(place, key, &text).map(Some)
+    told(place, key, &text)
 }
 
 /// A room's entry has its key for a name. Its value is an epoch that ended, or a record, the time it holds, and with a
@@ -192,20 +208,15 @@ fn told(place: &str, key: RoomKey, text: &str) -> Result<Event, StoreError> {
     let broken = |what: &str| StoreError::Corrupt { key: place.to_owned(), reason: format!("entry without {what}") };
     let number = |word: &str| word.parse::<u64>().map_err(|_| broken("a number"));
     let Some((end_of_record, _)) = text.match_indices(' ').nth(record::WORDS - 1) else {
-        return Ok(Event::Released { key, epoch: Epoch(number(text)?) });
+        let epoch = Some(number(text)?).filter(|epoch| *epoch < NUMBER_LIMIT).ok_or_else(|| broken("an epoch"))?;
+        return Ok(Event::Released { key, epoch: Epoch(epoch) });
     };
     let claim = record::parse(place, &text[..end_of_record])?;
     let mut numbers = text[end_of_record + 1..].split(' ').map(number);
-    let ttl_ms = numbers.next().unwrap_or(Ok(0))?;
+    let ttl_ms = numbers.next().unwrap_or(Ok(0))?.min(DURATION_LIMIT_MS);
     let mut small = || numbers.next().unwrap_or(Ok(0)).map(|number| u32::try_from(number).unwrap_or(u32::MAX));
     let expected = Expected { participants: small()?, hint: small()? };
     Ok(Event::Claimed { key, claim, ttl_ms, expected })
-}
-
-fn report(key: &str, text: &str) -> Result<Event, StoreError> {
-    let report: Report = serde_json::from_str(text)
-        .map_err(|error| StoreError::Corrupt { key: key.to_owned(), reason: error.to_string() })?;
-    Ok(Event::Reported(Box::new(report)))
 }
 
 fn lost(_: redis::RedisError) -> End {

@@ -246,6 +246,58 @@ async fn a_broken_record_is_named_and_harms_no_other_room() {
 }
 
 #[tokio::test]
+async fn a_report_that_cannot_be_used_is_dropped_and_counted_and_the_next_one_is_told() {
+    let server = Server::start().await;
+    let store = client(&server);
+    let incarnation = register(&*store, "fra-1", 0, LONG_MS).await;
+    let good = renewal(&*store, "fra-1", incarnation, LONG_MS).await.report;
+    let stream = format!("roost:{{b{}}}:reports", node("fra-1").bucket());
+    let text = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut report = serde_json::to_value(&good).unwrap();
+        change(&mut report);
+        report.to_string()
+    };
+    let unreadable = [
+        "garbage".to_owned(),
+        "\u{1f642}[[[[".to_owned(),
+        "{\"node\":\"fra-1\"}".to_owned(),
+        text(&|report| report["participants"] = (-1).into()),
+        text(&|report| report["participants"] = serde_json::Value::Null),
+        text(&|report| report["streams"] = 1.5.into()),
+        text(&|report| report["rooms"] = u64::MAX.into()),
+        text(&|report| report["host"]["cpu_permille"] = "NaN".into()),
+        text(&|report| report["host"]["memory_used_bytes"] = serde_json::Value::Null),
+        text(&|_| ()).replace("\"network_rx_bps\":0", "\"network_rx_bps\":1e999"),
+        text(&|_| ()).replace("\"seq\":", "\"seq\":-"),
+    ];
+    let huge_room = serde_json::json!({
+        "namespace": "default", "room": "x", "epoch": 1, "worker": 0, "participants": u32::MAX, "producers": 0, "consumers": 0
+    });
+    let impossible = [
+        text(&|report| report["seq"] = u64::MAX.into()),
+        text(&|report| report["incarnation"] = u64::MAX.into()),
+        text(&|report| report["changed"] = [huge_room.clone()].into_iter().collect()),
+        text(&|report| {
+            report["ended"] = serde_json::json!([{"namespace": "default", "room": "x", "epoch": u64::MAX}]);
+        }),
+    ];
+    // One is there before the watch begins.
+    server.command(&["SET", &stream.replace("reports", "report:fra-1"), &unreadable[3]]).await;
+    let mut events = store.watch().await.unwrap();
+    for text in unreadable.iter().chain(&impossible) {
+        server.command(&["XADD", &stream, "*", "report", text]).await;
+    }
+    server.command(&["XADD", &stream, "*", "nonsense", "1"]).await;
+    server.command(&["XADD", &stream, "*", "left", "fra-1", "incarnation", &u64::MAX.to_string()]).await;
+    server
+        .command(&["XADD", &stream, "*", "report", &text(&|report| report["host"]["network_rx_bps"] = u64::MAX.into())])
+        .await;
+    let roost_proto::event::Event::Reported(seen) = next(&mut events).await else { panic!("a report comes first") };
+    assert_eq!(seen.host.network_rx_bps, u64::MAX, "it can be compared, so it is told");
+    assert_eq!(store.dropped_reports().counts(), [("unreadable", 13), ("impossible", 4)]);
+}
+
+#[tokio::test]
 async fn a_watcher_that_fell_behind_is_told_by_the_end_of_its_channel() {
     let server = Server::start().await;
     let store = client(&server);
