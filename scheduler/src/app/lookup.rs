@@ -191,7 +191,7 @@ impl Scheduler {
                     course.go_on()?;
                     let now = self.clock.now();
                     let line = self.decisions.draw(now);
-                    *ranked = line.map(|line| (line, rank(&self.view(), request, &placement.home.node.id, now)));
+                    *ranked = line.map(|line| (line, rank(&self.view(), request, &placement.home.node.id)));
                     self.grant(request.key, placement).await?
                 }
             };
