@@ -120,9 +120,9 @@ impl Node {
         self.is_distrusted
     }
 
-    /// Changes what is reserved on the node, in thousandths of a participant.
-    pub fn reserve(&mut self, delta_milli: i64) {
-        self.reserved_milli = self.reserved_milli.saturating_add_signed(delta_milli);
+    /// Sets what is reserved on the node, in thousandths of a participant.
+    pub fn set_reserved(&mut self, reserved_milli: u64) {
+        self.reserved_milli = reserved_milli;
     }
 
     /// What is reserved on the node, in thousandths of its capacity.

@@ -130,11 +130,11 @@ impl Nodes {
         }
     }
 
-    /// Changes what is reserved on a node, in thousandths of a participant.
-    pub fn reserve(&mut self, id: &NodeId, delta_milli: i64) {
+    /// Sets what is reserved on a node, in thousandths of a participant.
+    pub fn set_reserved(&mut self, id: &NodeId, reserved_milli: u64) {
         let Some(slot) = self.slots.get(id).copied() else { return };
         let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return };
-        entry.node.reserve(delta_milli);
+        entry.node.set_reserved(reserved_milli);
         self.settle(slot);
     }
 

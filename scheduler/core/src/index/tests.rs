@@ -30,7 +30,7 @@ const NAMESPACES: [&str; 2] = ["default", "acme"];
 enum Change {
     Reports(Box<Report>),
     Leaves(NodeId),
-    IsReserved(NodeId, i64),
+    IsReserved(NodeId, u64),
     /// So many ticks.
     Time(u64),
     Deaf,
@@ -166,7 +166,7 @@ fn apply(view: &mut View, change: Change, now: Millis) -> Millis {
             let incarnation = view.node(&node).map_or(Incarnation(0), |node| node.report.incarnation);
             view.apply(Event::Left { node, incarnation }, now);
         }
-        Change::IsReserved(node, delta_milli) => view.nodes.reserve(&node, delta_milli),
+        Change::IsReserved(node, reserved_milli) => view.nodes.set_reserved(&node, reserved_milli),
         Change::Time(ticks) => {
             let until = now.plus(ticks * TICK_MS);
             sample::pass(view, now, until);
@@ -182,7 +182,7 @@ fn changes() -> impl Strategy<Value = Change> {
     prop_oneof![
         12 => reports().prop_map(|report| Change::Reports(Box::new(report))),
         1 => nodes().prop_map(Change::Leaves),
-        3 => (nodes(), -9_000..30_000_i64).prop_map(|(node, delta)| Change::IsReserved(node, delta)),
+        3 => (nodes(), 0..30_000_u64).prop_map(|(node, reserved_milli)| Change::IsReserved(node, reserved_milli)),
         4 => (1..20_u64).prop_map(Change::Time),
         1 => Just(Change::Deaf),
         2 => Just(Change::Hears),
