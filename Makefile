@@ -1,7 +1,7 @@
 # What a person or CI does with this tree. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-core test-store verify deny fix bench setup
+.PHONY: help demo build test test-core test-store verify deny fix bench sim setup
 
 STORE ?= embedded
 
@@ -49,6 +49,9 @@ bench: ## Print rates, latencies and CPU per request as ratios against bare hand
 	@.ci/setup redis
 	cargo build --release -p roost-scheduler -p roost-agent -p roost-tests --bin roost-scheduler --bin roost-agent --bin roost-bench
 	target/release/roost-bench
+
+sim: ## Run the scenarios in simulated time, and hold the figures to their goals (SCENARIO=file, ARGS="--plot DIR")
+	cargo run --release -q -p roost-scheduler --bin roost-scheduler -- simulate $(or $(SCENARIO),tests/scenarios/*.toml) $(ARGS)
 
 build: ## Build all binaries, the media worker too (debug)
 	cargo build

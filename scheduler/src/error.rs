@@ -50,10 +50,12 @@ pub(crate) enum Failure {
     Listen(#[from] ListenError),
     #[error(transparent)]
     Store(#[from] roost_store::InvalidSetting),
-    #[error(transparent)]
-    Record(#[from] crate::record::RecordError),
     #[error("a listener failed")]
     Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Plot(#[from] roost_sim::picture::PlotError),
+    #[error("goals missed: {goals}")]
+    Missed { goals: usize },
     /// A task that never ends has ended, by a panic that it has logged.
     #[error("a part of the scheduler has ended; the rest cannot go on without it")]
     Ended,
@@ -63,9 +65,10 @@ impl Failure {
     /// The process's exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Key(_) | Self::Tls(_) | Self::Telemetry(_) | Self::Store(_) | Self::Record(_) => 2,
+            Self::Config(_) | Self::Key(_) | Self::Tls(_) | Self::Telemetry(_) | Self::Store(_) => 2,
             Self::Listen(ListenError::Address { .. }) => 2,
             Self::Listen(ListenError::Unavailable { .. }) | Self::Io(_) | Self::Ended => 1,
+            Self::Plot(_) | Self::Missed { .. } => 1,
         }
     }
 }

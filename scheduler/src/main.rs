@@ -8,8 +8,8 @@ mod error;
 mod inbound;
 mod metrics;
 mod outbound;
-mod record;
 mod run;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -18,8 +18,11 @@ use clap::Parser as _;
 use crate::config::{Cli, Command};
 
 fn main() -> ExitCode {
-    let Command::Serve(flags) = Cli::parse().command;
-    match run::serve(&flags) {
+    let done = match Cli::parse().command {
+        Command::Serve(flags) => run::serve(&flags),
+        Command::Simulate(flags) => simulate::run(flags),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             run::complain(&failure);

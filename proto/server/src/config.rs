@@ -20,6 +20,9 @@ use crate::secret::{is_secret, mask};
 /// The tables that belong to one process each.
 const PROCESSES: [&str; 2] = ["scheduler", "agent"];
 
+/// The shared tables that bear on where rooms go.
+const BESIDE: [&str; 3] = ["regions", "carriers", "namespaces"];
+
 /// What all processes of a cluster read alike.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -108,14 +111,19 @@ pub fn load<F: Serialize, S: DeserializeOwned>(
     for other in PROCESSES {
         file.remove(other);
     }
-    let shared = from_table::<Shared>(file, "", |_| origin.clone())?;
-    geography::check(&shared.regions, &shared.carriers)
-        .and_then(|()| geography::check_fences(&shared.namespaces))
-        .map_err(|wrong| misplaced(&origin, &wrong))?;
+    let shared = shared(file, &origin)?;
     let set = overrides(flags)?;
     own.extend(set.clone());
     let settings = from_table::<S>(own, table, |key| origin_of(key, &set, &origin))?;
     Ok((settings, shared))
+}
+
+/// Reads a file whose own keys stand at the top, beside the shared tables [`BESIDE`]: a simulation's scenario.
+pub fn load_beside<S: DeserializeOwned>(path: &Path) -> Result<(S, Shared), ConfigError> {
+    let (tables, own): (Table, Table) = read(path)?.into_iter().partition(|(key, _)| BESIDE.contains(&key.as_str()));
+    let origin = path.display().to_string();
+    let shared = shared(tables, &origin)?;
+    Ok((from_table::<S>(own, "", |_| origin.clone())?, shared))
 }
 
 /// Prints the configuration that is in force as TOML on standard output, secrets masked.
@@ -151,6 +159,15 @@ impl ApiKey {
     pub fn allows(&self, namespace: &NamespaceId) -> bool {
         self.namespaces.is_empty() || self.namespaces.contains(namespace)
     }
+}
+
+/// Reads the shared tables, and checks what one value alone does not show.
+fn shared(tables: Table, origin: &str) -> Result<Shared, ConfigError> {
+    let shared = from_table::<Shared>(tables, "", |_| origin.to_owned())?;
+    geography::check(&shared.regions, &shared.carriers)
+        .and_then(|()| geography::check_fences(&shared.namespaces))
+        .map_err(|wrong| misplaced(origin, &wrong))?;
+    Ok(shared)
 }
 
 fn read(path: &Path) -> Result<Table, ConfigError> {

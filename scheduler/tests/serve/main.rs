@@ -10,7 +10,6 @@ mod explain;
 mod failover;
 mod lookup;
 mod process;
-mod record;
 mod redirect;
 mod redis;
 mod reports;

@@ -1,0 +1,198 @@
+//! A simulated node: the real lease, holdings and cadence of an agent, and a door that keeps hard limits.
+
+use std::collections::BTreeMap;
+
+use roost_agent_core::cadence::Cadence;
+use roost_agent_core::hold::{Holdings, Offer, Verdict};
+use roost_agent_core::lease::{LEASE_MS, Lease, REPORT_INTERVAL_MS};
+use roost_proto::WIRE_VERSION;
+use roost_proto::error::Reason;
+use roost_proto::id::{Epoch, RoomKey};
+use roost_proto::policy::Policy;
+use roost_proto::report::{Host, Mode, Report, RoomReport};
+use roost_proto::time::Millis;
+
+use crate::plan::NodePlan;
+
+/// How long a room stays open without participants.
+pub(crate) const EMPTY_ROOM_MS: u64 = 20_000;
+
+/// One node.
+#[derive(Debug)]
+pub(crate) struct SimNode {
+    pub(crate) lease: Lease,
+    pub(crate) holdings: Holdings,
+    pub(crate) cadence: Cadence,
+    pub(crate) mode: Mode,
+    /// Participants inside.
+    pub(crate) guests: u32,
+    /// Participants who were turned away because the node was full, and would still be here.
+    pub(crate) turned_away: u32,
+    /// Visits that wait for a room to be opened.
+    pub(crate) waiting: BTreeMap<RoomKey, Vec<u32>>,
+    measured: Measured,
+    next_measure: Millis,
+    measure_every_ms: u64,
+}
+
+/// What the node knows of its own load.
+#[derive(Debug, Default)]
+struct Measured {
+    host: Host,
+    participants: u32,
+    streams: u32,
+    rooms: Vec<RoomReport>,
+}
+
+/// What the door says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Knocked {
+    In {
+        opened_as: Epoch,
+    },
+    /// The room is to be opened first.
+    Open,
+    /// It is being opened.
+    Wait,
+    /// Nobody can be admitted at this moment.
+    Suspended,
+    Refused(Reason),
+    /// The room has as many participants as its namespace allows.
+    RoomFull,
+    /// The offered claim is over.
+    Stale,
+}
+
+impl SimNode {
+    /// A node that measures itself each `measure_every_ms`, first at `begin`.
+    pub(crate) fn new(plan: &NodePlan, measure_every_ms: u64, begin: Millis) -> Self {
+        Self {
+            lease: Lease::new(LEASE_MS),
+            holdings: Holdings::default(),
+            cadence: Cadence::new(begin),
+            mode: plan.mode,
+            guests: 0,
+            turned_away: 0,
+            waiting: BTreeMap::new(),
+            measured: Measured::default(),
+            next_measure: begin,
+            measure_every_ms,
+        }
+    }
+
+    /// What the door says to somebody with this offer.
+    pub(crate) fn knock(&self, plan: &NodePlan, room: &RoomKey, policy: &Policy, offer: Offer, now: Millis) -> Knocked {
+        let verdict = self.holdings.knock(room, Some(offer), &self.lease, now);
+        let is_opening = match verdict {
+            Verdict::Admit { .. } => false,
+            Verdict::Open => true,
+            Verdict::Wait => return Knocked::Wait,
+            Verdict::Suspended => return Knocked::Suspended,
+            Verdict::Stale | Verdict::Unheld => return Knocked::Stale,
+        };
+        let capacity = &plan.description.capacity;
+        let most = policy.max_participants_per_room;
+        let inside = self.holdings.get(room).map_or(0, |hold| hold.guests);
+        if matches!(self.mode, Mode::BlockNewParticipants | Mode::Maintenance)
+            || (is_opening && self.mode != Mode::Serving)
+        {
+            Knocked::Refused(Reason::Mode)
+        } else if capacity.participants > 0 && self.guests >= capacity.participants {
+            Knocked::Refused(Reason::FullParticipants)
+        } else if most > 0 && inside >= most {
+            Knocked::RoomFull
+        } else if is_opening && capacity.rooms > 0 && self.holdings.len() as u64 >= u64::from(capacity.rooms) {
+            Knocked::Refused(Reason::FullRooms)
+        } else if let Verdict::Admit { opened_as } = verdict {
+            Knocked::In { opened_as }
+        } else {
+            Knocked::Open
+        }
+    }
+
+    /// Somebody came in.
+    pub(crate) fn enter(&mut self, room: &RoomKey) {
+        self.holdings.entered(room);
+        self.guests += 1;
+    }
+
+    /// Somebody who came in when the room was `opened_as` left.
+    pub(crate) fn leave(&mut self, room: &RoomKey, opened_as: Epoch, now: Millis) {
+        self.holdings.left(room, opened_as, now);
+        self.guests = self.guests.saturating_sub(1);
+    }
+
+    /// Who is here, or would be if the node were not full.
+    pub(crate) fn demand(&self) -> u32 {
+        self.guests + self.turned_away
+    }
+
+    /// When it reports next: with each measurement, and often enough to keep its lease.
+    pub(crate) fn next_report(&self, now: Millis) -> Millis {
+        self.next_measure.min(now.plus(REPORT_INTERVAL_MS)).max(now.plus(1))
+    }
+
+    /// Ends rooms that were empty for long enough.
+    pub(crate) fn end_idle(&mut self, now: Millis) {
+        for (room, opened_as) in self.holdings.idle(EMPTY_ROOM_MS, now) {
+            self.holdings.end_if_empty(&room, opened_as);
+        }
+    }
+
+    /// What it says of itself; none without a lease.
+    pub(crate) fn report(&mut self, plan: &NodePlan, now: Millis) -> Option<Report> {
+        let incarnation = self.lease.incarnation()?;
+        if now >= self.next_measure {
+            self.next_measure =
+                if plan.frozen_load { Millis(u64::MAX) } else { self.next_measure.plus(self.measure_every_ms) };
+            self.measured = self.measure(plan, now);
+        }
+        let changes = self.cadence.compose(self.measured.rooms.clone(), now);
+        Some(Report {
+            v: WIRE_VERSION,
+            node: plan.id.clone(),
+            incarnation,
+            seq: changes.seq,
+            lease_ms: self.lease.lease_ms(),
+            description: plan.description.clone(),
+            mode: self.mode,
+            host: self.measured.host,
+            workers: Vec::new(),
+            rooms: self.measured.rooms.len() as u32,
+            participants: self.measured.participants,
+            streams: self.measured.streams,
+            full: changes.full,
+            changed: changes.changed,
+            ended: changes.ended,
+        })
+    }
+
+    fn measure(&self, plan: &NodePlan, now: Millis) -> Measured {
+        let cost = &plan.per_participant;
+        let guests = f64::from(self.guests);
+        let of = |each: f64| (each * guests).round() as u64;
+        let background = plan.background.iter().rev().find(|(from, _)| *from <= now).map(|(_, host)| *host);
+        let host = background.unwrap_or(Host { cpus: 1, memory_total_bytes: 1_000_000, ..Host::default() });
+        let memory = (host.memory_total_bytes as f64 / 1_000.0 * cost.memory_permille * guests).round() as u64;
+        let room = |(key, hold): (&RoomKey, &roost_agent_core::hold::Hold)| RoomReport {
+            key: key.clone(),
+            epoch: hold.epoch,
+            worker: 0,
+            participants: hold.guests,
+            producers: 0,
+            consumers: 0,
+        };
+        Measured {
+            host: Host {
+                cpu_permille: host.cpu_permille + of(cost.cpu_permille) as u32,
+                memory_used_bytes: host.memory_used_bytes + memory,
+                network_rx_bps: host.network_rx_bps + of(cost.bps),
+                network_tx_bps: host.network_tx_bps + of(cost.bps),
+                ..host
+            },
+            participants: self.guests,
+            streams: of(cost.streams) as u32,
+            rooms: self.holdings.iter().map(room).collect(),
+        }
+    }
+}

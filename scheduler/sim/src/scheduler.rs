@@ -1,0 +1,124 @@
+//! A simulated scheduler: the real view with what has reached it so far, or another system's rule.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use roost_proto::event::Event;
+use roost_proto::hash::BUCKETS;
+use roost_proto::id::{NodeId, RoomKey};
+use roost_proto::room::{Claim, Expected};
+use roost_proto::time::Millis;
+use roost_scheduler_core::time::{STALL_MS, TICK_MS};
+use roost_scheduler_core::view::{View, Wanted};
+
+use crate::policies::{PolicyName, Selector};
+use crate::queue::Queue;
+use crate::store;
+
+/// A simulated scheduler looks at its timers less often than a real one: each look costs as much as many lookups.
+const SIM_TICK_MS: u64 = 4 * TICK_MS;
+
+const _: () = assert!(SIM_TICK_MS < STALL_MS, "a scheduler that ticks takes itself for stalled");
+
+/// One scheduler.
+#[derive(Debug)]
+pub(crate) struct SimScheduler {
+    pub(crate) mind: Mind,
+    inbox: Queue<Rc<Event>>,
+    ticked: Millis,
+}
+
+/// What decides.
+#[derive(Debug)]
+pub(crate) enum Mind {
+    Core(Box<Core>),
+    Other(Box<dyn Selector>),
+}
+
+/// The real core.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) view: View,
+    /// Rooms that it gave a node to itself. Where there is such a list, it is not told of others' claims.
+    own: Option<BTreeSet<RoomKey>>,
+}
+
+impl SimScheduler {
+    /// A scheduler that begins to listen at 0.
+    pub(crate) fn new(policy: PolicyName, other: Option<Box<dyn Selector>>) -> Self {
+        let mind = other.map_or_else(
+            || {
+                let mut view = View::new(Millis(0));
+                view.listen(Millis(0));
+                for bucket in 0..BUCKETS {
+                    view.see_run(bucket, &store::first_run(), Millis(0));
+                }
+                let own = (policy == PolicyName::PrivateCorrection).then(BTreeSet::new);
+                Mind::Core(Box::new(Core { view, own }))
+            },
+            Mind::Other,
+        );
+        Self { mind, inbox: Queue::new(), ticked: Millis(0) }
+    }
+
+    /// An event arrives at a time to come.
+    pub(crate) fn expect(&mut self, event: Rc<Event>, at: Millis) {
+        self.inbox.push(at, event);
+    }
+
+    /// Takes in what has arrived, in order, as of when it arrived. Gives the nodes that are asked for a full report.
+    pub(crate) fn catch_up(&mut self, nodes: &BTreeMap<NodeId, usize>, now: Millis) -> Vec<usize> {
+        let mut asked = Vec::new();
+        loop {
+            let tick_at = self.ticked.plus(SIM_TICK_MS);
+            let next = self.inbox.next_at().filter(|at| *at <= now && *at <= tick_at);
+            if next.is_some() {
+                let Some((at, event)) = self.inbox.pop() else { break };
+                asked.extend(self.hear(&event, nodes, at));
+            } else if tick_at <= now {
+                self.ticked = tick_at;
+                if let Mind::Core(core) = &mut self.mind {
+                    core.view.tick(tick_at);
+                }
+            } else {
+                break;
+            }
+        }
+        asked
+    }
+
+    fn hear(&mut self, event: &Event, nodes: &BTreeMap<NodeId, usize>, now: Millis) -> Option<usize> {
+        match &mut self.mind {
+            Mind::Core(core) if core.is_told_of(event) => match core.view.apply(event.clone(), now) {
+                Wanted::FullReport(node, _) => nodes.get(&node).copied(),
+                Wanted::Nothing | Wanted::Runs => None,
+            },
+            Mind::Other(other) => {
+                if let Event::Reported(report) = event
+                    && let Some(node) = nodes.get(&report.node)
+                {
+                    other.hear(*node, report);
+                }
+                None
+            }
+            Mind::Core(_) => None,
+        }
+    }
+}
+
+impl Core {
+    /// Takes its own grant, or prolongation, at once.
+    pub(crate) fn fold_own(&mut self, key: &RoomKey, claim: Claim, ttl_ms: u64, expected: Expected, now: Millis) {
+        if let Some(own) = &mut self.own {
+            own.insert(key.clone());
+        }
+        self.view.fold_claim(key.clone(), claim, (ttl_ms, expected), now);
+    }
+
+    fn is_told_of(&self, event: &Event) -> bool {
+        match (event, &self.own) {
+            (Event::Claimed { key, .. }, Some(own)) => own.contains(key),
+            _ => true,
+        }
+    }
+}

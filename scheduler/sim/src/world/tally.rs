@@ -1,0 +1,206 @@
+//! What is counted in a run, and the figures that come of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use roost_proto::error::Reason;
+use roost_proto::policy::Rung;
+use roost_proto::time::Millis;
+use roost_scheduler_core::place::NoNode;
+use serde::{Deserialize, Serialize};
+
+use super::Run;
+use super::rules::{Homes, Violations};
+use crate::node::SimNode;
+use crate::plan::{NodePlan, Plan};
+use crate::policies::PolicyName;
+
+/// The figures of a run, or of several: the first three are means over the runs, the others sums.
+///
+/// A participant who was turned away by a full node counts as that node's: what is measured is where rooms were put.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Figures {
+    /// The fullest node's participants over the mean of all nodes.
+    pub max_mean: f64,
+    /// Participants for whom there was no place, as a share of all.
+    pub over_capacity: f64,
+    /// The fullest node's participants as a share of its capacity, by number or by CPU, whichever is more.
+    pub max_share: f64,
+    /// Participants who came.
+    pub joins: u64,
+    /// Rooms that were given a node.
+    pub placed: u64,
+    /// By the rung that their node was on.
+    pub rungs: BTreeMap<Rung, u64>,
+    /// Refusals by their reason; those at a node's door begin with `door`.
+    pub refusals: BTreeMap<String, u64>,
+    /// Grants that another scheduler's came before.
+    pub conflicts: u64,
+    /// How often the core decided.
+    pub decisions: u64,
+    pub violations: Violations,
+}
+
+/// The participants of each node at one moment, with those turned away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    pub at: Millis,
+    pub demand: Vec<u32>,
+}
+
+/// The counts of a run that is under way.
+#[derive(Debug)]
+pub(super) struct Tally {
+    figures: Figures,
+    pub(super) violations: Violations,
+    pub(super) homes: Homes,
+    is_core: bool,
+    residents: u64,
+    over: u64,
+    promised: Vec<f64>,
+    deciding: Duration,
+    measured: u32,
+    samples: Option<Vec<Sample>>,
+}
+
+impl Tally {
+    pub(super) fn new(plan: &Plan, policy: PolicyName, keep_samples: bool) -> Self {
+        Self {
+            figures: Figures::default(),
+            violations: Violations::default(),
+            homes: Homes::default(),
+            is_core: policy.is_core(),
+            residents: plan.residents.iter().map(|resident| u64::from(resident.participants)).sum(),
+            over: 0,
+            promised: vec![0.0; plan.nodes.len()],
+            deciding: Duration::ZERO,
+            measured: 0,
+            samples: keep_samples.then(Vec::new),
+        }
+    }
+
+    pub(super) fn came(&mut self) {
+        self.figures.joins += 1;
+    }
+
+    pub(super) fn decided(&mut self, took: Duration) {
+        self.figures.decisions += 1;
+        self.deciding += took;
+    }
+
+    pub(super) fn conflict(&mut self) {
+        self.figures.conflicts += 1;
+    }
+
+    pub(super) fn placed(&mut self, plan: &Plan, node: usize, room: u32, rung: Rung) {
+        self.figures.placed += 1;
+        if self.is_core {
+            *self.figures.rungs.entry(rung).or_default() += 1;
+        }
+        self.promise(plan, node, plan.rooms[room as usize].size);
+    }
+
+    /// So many participants will come to the node.
+    pub(super) fn promise(&mut self, plan: &Plan, node: usize, participants: u32) {
+        self.promised[node] += share(&plan.nodes[node], participants);
+    }
+
+    /// What each node was promised, as a share of what it takes.
+    pub(super) fn promised(&self) -> &[f64] {
+        &self.promised
+    }
+
+    pub(super) fn refused(&mut self, reason: &str) {
+        *self.figures.refusals.entry(reason.to_owned()).or_default() += 1;
+    }
+
+    pub(super) fn refused_at_door(&mut self, reason: Reason) {
+        self.refused(&format!("door {}", reason.as_str()));
+    }
+
+    /// A lookup found no node, for these reasons.
+    pub(super) fn rejected(&mut self, refused: &NoNode) {
+        for counted in &refused.counts {
+            self.refused(counted.reason.as_str());
+        }
+        if refused.counts.iter().any(|counted| is_full(counted.reason)) {
+            self.over();
+        }
+    }
+
+    /// There was no place for somebody.
+    pub(super) fn over(&mut self) {
+        self.over += 1;
+    }
+
+    pub(super) fn sample(&mut self, plan: &Plan, nodes: &[SimNode], now: Millis) {
+        let demand: Vec<u32> = nodes.iter().map(SimNode::demand).collect();
+        let total: f64 = demand.iter().copied().map(f64::from).sum();
+        let shares = plan.nodes.iter().zip(&demand).map(|(node, demand)| share(node, *demand));
+        self.figures.max_share = shares.fold(self.figures.max_share, f64::max);
+        if now >= plan.measure_from && total > 0.0 {
+            let most = demand.iter().copied().max().map_or(0.0, f64::from);
+            self.figures.max_mean += most * demand.len() as f64 / total;
+            self.measured += 1;
+        }
+        if let Some(samples) = &mut self.samples {
+            samples.push(Sample { at: now, demand });
+        }
+    }
+
+    pub(super) fn finish(self) -> Run {
+        let mut figures = self.figures;
+        figures.max_mean /= f64::from(self.measured.max(1));
+        figures.over_capacity = self.over as f64 / (figures.joins + self.residents).max(1) as f64;
+        figures.violations = self.violations;
+        Run { figures, deciding: self.deciding, samples: self.samples.unwrap_or_default() }
+    }
+}
+
+impl Figures {
+    /// Those of several runs of equal weight.
+    #[must_use]
+    pub fn of(runs: &[Self]) -> Self {
+        let count = runs.len().max(1) as f64;
+        let mut all = Self::default();
+        for run in runs {
+            all.max_mean += run.max_mean / count;
+            all.over_capacity += run.over_capacity / count;
+            all.max_share += run.max_share / count;
+            all.joins += run.joins;
+            all.placed += run.placed;
+            all.conflicts += run.conflicts;
+            all.decisions += run.decisions;
+            all.violations.add(&run.violations);
+            for (rung, placed) in &run.rungs {
+                *all.rungs.entry(*rung).or_default() += placed;
+            }
+            for (reason, refused) in &run.refusals {
+                *all.refusals.entry(reason.clone()).or_default() += refused;
+            }
+        }
+        all
+    }
+}
+
+/// So many participants as a share of what the node takes, by number or by CPU; 0 where neither is known.
+fn share(node: &NodePlan, participants: u32) -> f64 {
+    let participants = f64::from(participants);
+    let by_count = match node.description.capacity.participants {
+        0 => 0.0,
+        most => participants / f64::from(most),
+    };
+    by_count.max(participants * node.per_participant.cpu_permille / 1_000.0)
+}
+
+fn is_full(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::FullParticipants
+            | Reason::FullRooms
+            | Reason::FullStreams
+            | Reason::FullBandwidth
+            | Reason::FullCpu
+            | Reason::FullMemory
+    )
+}
