@@ -41,6 +41,13 @@ pub struct NodeView {
     #[serde(flatten)]
     pub description: Description,
     pub load: Load,
+    /// What its rooms are expected to bring beyond what is reported of them, in thousandths of its capacity.
+    #[serde(default)]
+    pub reserved_permille: u32,
+    /// Numbers in its last report that cannot be, each with its field and what was expected: it is ranked as full, after
+    /// all others that are alive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub distrusted: Vec<String>,
     pub rooms: u32,
     pub participants: u32,
     pub streams: u32,

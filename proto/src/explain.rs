@@ -30,7 +30,8 @@ pub struct Candidate {
     pub priority: i32,
     /// The load with reservations, in steps of eight thousandths of the capacity.
     pub load_band: u8,
-    /// The distance on the ring of nodes from where the room falls: decides among equals.
+    /// How far the node is, on the ring of all nodes, from the nearest of the points where the room falls: decides among
+    /// equals.
     pub spread: u64,
     /// What the band is made of: the worst resource, and what is reserved on top, in thousandths of the capacity.
     pub load_permille: u32,

@@ -7,8 +7,8 @@ pub const BUCKETS: u8 = 16;
 
 /// A 64-bit hash of `parts`, the same on every machine and in every version.
 ///
-/// FNV-1a (Fowler, Noll, Vo) over the parts, each closed by a byte that no identifier contains, then the finaliser of
-/// MurmurHash3 (Appleby), without which FNV's high bits are far from even.
+/// FNV-1a (Fowler, Noll, Vo) over the parts, each closed by a byte that no identifier contains, then [`mix`], without which
+/// FNV's high bits are far from even.
 #[must_use]
 pub fn stable_hash(parts: &[&[u8]]) -> u64 {
     const PRIME: u64 = 0x0000_0100_0000_01b3;
@@ -18,6 +18,12 @@ pub fn stable_hash(parts: &[&[u8]]) -> u64 {
             hash = (hash ^ u64::from(byte)).wrapping_mul(PRIME);
         }
     }
+    mix(hash)
+}
+
+/// The finaliser of MurmurHash3 (Appleby): each bit of `hash` bears on every bit of what it gives.
+#[must_use]
+pub const fn mix(mut hash: u64) -> u64 {
     hash ^= hash >> 33;
     hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^= hash >> 33;

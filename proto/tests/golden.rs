@@ -119,6 +119,8 @@ fn admin_answers_keep_their_format() {
         incarnation: report.incarnation,
         description: report.description,
         load: Load { cpu_permille: 250, worst_permille: 250, ..Load::default() },
+        reserved_permille: 40,
+        distrusted: vec!["host.cpu_permille 5000: expected at most 1100".into()],
         rooms: 1,
         participants: 3,
         streams: 12,

@@ -79,6 +79,15 @@ pub(crate) struct Flags {
     /// For development: loopback only, a fixed cluster key, hints believed, any origin.
     #[arg(long, env = "ROOST_DEV", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     dev: Option<bool>,
+    /// Writes what happens as a trace that `replay` takes.
+    #[arg(long, env = "ROOST_RECORD", value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// How large the trace may get, in millions of bytes [default: 1024].
+    #[arg(long, env = "ROOST_RECORD_MAX_MB", value_name = "MB")]
+    record_max_mb: Option<u64>,
+    /// Writes rooms' names into the trace, not hashes of them.
+    #[arg(long, env = "ROOST_RECORD_NAMES", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    record_names: Option<bool>,
     /// `text` or `json`.
     #[arg(long, env = "ROOST_LOG_FORMAT", value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -107,6 +116,9 @@ pub(crate) struct Settings {
     pub tls_key: Option<PathBuf>,
     pub allow_unknown_namespaces: bool,
     pub dev: bool,
+    pub record: Option<PathBuf>,
+    pub record_max_mb: u64,
+    pub record_names: bool,
     pub log_format: LogFormat,
     pub log_level: String,
 }
@@ -129,6 +141,9 @@ impl Default for Settings {
             tls_key: None,
             allow_unknown_namespaces: true,
             dev: false,
+            record: None,
+            record_max_mb: 1_024,
+            record_names: false,
             log_format: LogFormat::default(),
             log_level: "info".to_owned(),
         }
@@ -192,6 +207,9 @@ impl Settings {
                 return Err(ConfigError::wrong("cluster_url", url, "a URL like http://10.0.0.1:7402"));
             }
             _ => {}
+        }
+        if self.record_max_mb == 0 {
+            return Err(ConfigError::wrong("record_max_mb", 0, "1 or more"));
         }
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             let given = self.tls_cert.as_ref().or(self.tls_key.as_ref()).map(|path| path.display().to_string());

@@ -50,6 +50,8 @@ pub(crate) enum Failure {
     Listen(#[from] ListenError),
     #[error(transparent)]
     Store(#[from] roost_store::InvalidSetting),
+    #[error(transparent)]
+    Record(#[from] crate::record::RecordError),
     #[error("a listener failed")]
     Io(#[from] std::io::Error),
     #[error(transparent)]
@@ -65,7 +67,7 @@ impl Failure {
     /// The process's exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Key(_) | Self::Tls(_) | Self::Telemetry(_) | Self::Store(_) => 2,
+            Self::Config(_) | Self::Key(_) | Self::Tls(_) | Self::Telemetry(_) | Self::Store(_) | Self::Record(_) => 2,
             Self::Listen(ListenError::Address { .. }) => 2,
             Self::Listen(ListenError::Unavailable { .. }) | Self::Io(_) | Self::Ended => 1,
             Self::Plot(_) | Self::Missed { .. } => 1,

@@ -8,6 +8,7 @@ mod error;
 mod inbound;
 mod metrics;
 mod outbound;
+mod record;
 mod run;
 mod simulate;
 

@@ -27,6 +27,7 @@ pub(crate) struct Metrics {
     reports_dropped: IntCounterVec,
     store_up: IntGauge,
     grace_left: IntGauge,
+    record_dropped: IntCounter,
 }
 
 /// What the gauges show.
@@ -60,6 +61,7 @@ impl Metrics {
         let lookups =
             counters("roost_lookups_total", "Lookups by what came of them: an outcome or an error code.", &["outcome"]);
         let duration = HistogramOpts::new("roost_lookup_duration_seconds", "From a lookup's arrival to its answer.");
+        let dropped = Opts::new("roost_record_dropped_total", "Lines that --record could not keep up with.");
         let nodes = Opts::new("roost_nodes", "Nodes by state.");
         Self {
             placed: lookups.with_label_values(&["placed"]),
@@ -92,6 +94,7 @@ impl Metrics {
                 "roost_grace_left_seconds",
                 "How long the grace after a new run of the store still lasts.",
             ),
+            record_dropped: registry.register(IntCounter::with_opts(dropped).expect(VALID)),
             registry,
         }
     }
@@ -133,6 +136,11 @@ impl Metrics {
             Err(StoreError::Corrupt { .. }) => "corrupt",
         };
         self.store_calls.with_label_values(&[call, result]).inc();
+    }
+
+    /// So many more lines are missing in the trace.
+    pub(crate) fn dropped_from_trace(&self, lines: u64) {
+        self.record_dropped.inc_by(lines);
     }
 
     /// An agent has come (1) or gone (-1).

@@ -24,6 +24,7 @@ use crate::error::Failure;
 use crate::inbound::{admin, agents, public};
 use crate::outbound::commands::{self, Commands};
 use crate::outbound::store;
+use crate::record::Recorder;
 
 /// Connections that wait for the next request are kept this long.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -82,7 +83,8 @@ async fn run(
     let cluster_url = settings.cluster_url.clone().unwrap_or_else(|| format!("http://{cluster_at}"));
     let entry = SchedulerEntry { id: new_id(), cluster_url, version: env!("CARGO_PKG_VERSION").to_owned() };
     let (stop, stopping) = watch::channel(false);
-    let scheduler = Arc::new(Scheduler::new(entry, rules, store, stopping));
+    let recorder = Recorder::start(settings, &rules.keys, &rules.shared.namespaces)?;
+    let scheduler = Arc::new(Scheduler::new(entry, rules, store, recorder, stopping));
     let servers = [
         public_server(public, tls, &scheduler)?,
         inner_server(admin, &scheduler, admin::configure, ADMIN_WORKERS)?,
@@ -122,6 +124,9 @@ async fn run(
         if let Ok(ended) = ended {
             ended?;
         }
+    }
+    if let Some(recorder) = &scheduler.recorder {
+        recorder.finish();
     }
     tracing::info!("stopped");
     Ok(())

@@ -282,8 +282,8 @@ impl Deployment {
         let carrier = client.asn.map(|asn| self.geography.carrier_of(asn));
         let policy = self.shared.namespaces.of(&key.namespace);
         let request = Request { region: region.as_ref(), carrier: carrier.as_ref(), ..Request::new(&key, policy) };
-        let ranking = ranking(&self.view, &request, NOW);
-        let placed = place(&self.view, &request, NOW).ok();
+        let ranking = ranking(&self.view, &request);
+        let placed = place(&self.view, &request).ok();
         let first = ranking.candidates.first();
         assert_eq!(placed.map(|placed| &placed.node.report.node), first.map(|first| &first.node));
         assert_eq!(placed.map(|placed| placed.rung), first.map(|first| first.rung));

@@ -9,8 +9,10 @@ use roost_proto::policy::Rung;
 use roost_proto::time::Millis;
 
 use crate::filter::{Wish, refusal};
+use crate::index::Points;
 use crate::join::{Evidence, Step, decide};
 use crate::node::Node;
+use crate::place::{place, reason_counts};
 use crate::region::RegionMatch;
 use crate::request::Request;
 use crate::score::NodeScore;
@@ -50,25 +52,33 @@ pub struct Survey {
 
 /// Ranks every node for the request.
 #[must_use]
-pub fn ranking(view: &View, request: &Request<'_>, now: Millis) -> Ranking {
+pub fn ranking(view: &View, request: &Request<'_>) -> Ranking {
     let mut survey = Survey::default();
-    while !survey.look_on(view, request, now) {}
-    survey.ranking(request)
+    while !survey.look_on(view, request) {}
+    let mut ranking = survey.ranking(request);
+    // A scheduler that hears nothing does not take the best.
+    if !view.is_listening()
+        && let Ok(taken) = place(view, request)
+        && let Some(first) = rank(view, request, &taken.node.report.node)
+    {
+        ranking.begin_with(first);
+    }
+    ranking
 }
 
 /// Decides as a lookup would; and the rank of the node that it would give, whatever that thinks of further rooms.
 #[must_use]
 pub fn conclude(view: &View, request: &Request<'_>, evidence: &Evidence, now: Millis) -> (Step, Option<Candidate>) {
     let step = decide(view, request, evidence, now);
-    let first = step.home().and_then(|home| rank(view, request, &home.node.id, now));
+    let first = step.home().and_then(|home| rank(view, request, &home.node.id));
     (step, first)
 }
 
 /// How the node ranks, whether or not it could take the room; none if it is not known.
 #[must_use]
-pub fn rank(view: &View, request: &Request<'_>, node: &NodeId, now: Millis) -> Option<Candidate> {
+pub fn rank(view: &View, request: &Request<'_>, node: &NodeId) -> Option<Candidate> {
     let node = view.node(node)?;
-    Some(candidate(&NodeScore::of(node, view.state(node, now), request), node, request))
+    Some(candidate(&NodeScore::of(node, request, &Points::of(request, 0)), node, request))
 }
 
 /// Where in a ranking's candidates those begin that rank after `last`, which may have moved or gone since.
@@ -80,16 +90,16 @@ pub fn after(candidates: &[Candidate], last: &Candidate, request: &Request<'_>) 
 
 impl Survey {
     /// Looks at the next nodes. Whether that was all.
-    pub fn look_on(&mut self, view: &View, request: &Request<'_>, now: Millis) -> bool {
+    pub fn look_on(&mut self, view: &View, request: &Request<'_>) -> bool {
+        let points = Points::of(request, 0);
         let mut last = None;
         for (looked, (id, node)) in (1..).zip(view.nodes(self.last.as_ref())) {
-            let state = view.state(node, now);
-            match refusal(node, state, Wish::NewRoom, request) {
+            match refusal(node, Wish::NewRoom, request) {
                 Some(reason) => {
                     self.counts[reason as usize] += 1;
                     self.rejections.push(Rejection { node: id.clone(), reason });
                 }
-                None => self.candidates.push(candidate(&NodeScore::of(node, state, request), node, request)),
+                None => self.candidates.push(candidate(&NodeScore::of(node, request, &points), node, request)),
             }
             if looked == PART {
                 last = Some(id.clone());
@@ -120,9 +130,8 @@ impl Survey {
 
     fn ranking(mut self, request: &Request<'_>) -> Ranking {
         self.candidates.sort_unstable_by(|one, other| score(one, request).cmp(&score(other, request)));
-        let counted = Reason::ALL.into_iter().map(|reason| ReasonCount { reason, count: self.counts[reason as usize] });
-        let counts = counted.filter(|counted| counted.count > 0).collect();
-        Ranking { candidates: self.candidates, rejections: self.rejections, counts }
+        let Self { candidates, rejections, counts, .. } = self;
+        Ranking { candidates, rejections, counts: reason_counts(&counts) }
     }
 }
 
@@ -172,7 +181,7 @@ fn score<'a>(candidate: &'a Candidate, request: &Request<'_>) -> NodeScore<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::place::{alternatives, place};
+    use crate::place::alternatives;
     use crate::sample::{self, READY};
     use roost_proto::id::Region;
     use roost_proto::policy::{self, Ladder, Policy};
@@ -189,9 +198,9 @@ mod tests {
         let view = sample::view(reports);
         let key = sample::room("x");
         let request = Request { alternatives: 8, ..Request::new(&key, &policy::DEFAULT) };
-        let ranking = ranking(&view, &request, READY);
-        let first = place(&view, &request, READY).unwrap().node;
-        let next = alternatives(&view, &request, first, READY);
+        let ranking = ranking(&view, &request);
+        let first = place(&view, &request).unwrap().node;
+        let next = alternatives(&view, &request, first);
         let taken: Vec<_> = std::iter::once(first).chain(next).map(|node| &node.report.node).collect();
         let ranked: Vec<_> = ranking.candidates.iter().map(|candidate| &candidate.node).collect();
         assert_eq!((ranked.len(), &ranked[..9]), (9, &taken[..]));
@@ -243,14 +252,14 @@ mod tests {
         }
         let key = sample::room("x");
         let request = Request::new(&key, &policy::DEFAULT);
-        let before = ranking(&sample::view(reports.clone()), &request, READY).candidates;
+        let before = ranking(&sample::view(reports.clone()), &request).candidates;
         let last = &before[9];
         assert_eq!(after(&before, last, &request), 10);
         let changes: [fn(&mut Report); 2] = [|report| report.participants = 90, |report| report.mode = Mode::Draining];
         for change in changes {
             let mut reports = reports.clone();
             reports.iter_mut().filter(|report| report.node == last.node).for_each(change);
-            let ranked = ranking(&sample::view(reports), &request, READY).candidates;
+            let ranked = ranking(&sample::view(reports), &request).candidates;
             let rest: Vec<_> = ranked[after(&ranked, last, &request)..].iter().map(|c| &c.node).collect();
             let expected: Vec<_> = before[10..].iter().map(|c| &c.node).collect();
             assert_eq!(rest[..10], expected, "the others come once each");
@@ -264,20 +273,20 @@ mod tests {
         let key = sample::room("x");
         let request = Request::new(&key, &policy::DEFAULT);
         let mut survey = Survey::default();
-        assert!(!survey.look_on(&view, &request, READY));
-        let best = place(&view, &request, READY).unwrap().node.report.node.clone();
+        assert!(!survey.look_on(&view, &request));
+        let best = place(&view, &request).unwrap().node.report.node.clone();
         view.apply(sample::reported(Report { participants: 90, seq: 2, ..sample::report(best.as_str(), "eu") }), READY);
-        assert!(!survey.look_on(&view, &request, READY) && survey.look_on(&view, &request, READY));
+        assert!(!survey.look_on(&view, &request) && survey.look_on(&view, &request));
         let Explanation { ranking, .. } =
             survey.explained(conclude(&view, &request, &Evidence::default(), READY), &request);
-        assert_eq!(ranking.candidates[0].node, place(&view, &request, READY).unwrap().node.report.node);
+        assert_eq!(ranking.candidates[0].node, place(&view, &request).unwrap().node.report.node);
         let nodes: std::collections::BTreeSet<_> = ranking.candidates.iter().map(|c| &c.node).collect();
         assert_eq!((nodes.len(), ranking.candidates.len()), (2 * PART + 1, 2 * PART + 1));
     }
 
     fn explained(view: &View, request: &Request<'_>) -> Explanation {
         let mut survey = Survey::default();
-        assert!(survey.look_on(view, request, READY));
+        assert!(survey.look_on(view, request));
         survey.explained(conclude(view, request, &Evidence::default(), READY), request)
     }
 }

@@ -23,19 +23,30 @@ pub enum Wish {
 /// A node that holds the room is asked for mode and capacity only: liveness is the business of whoever has its claim
 /// in hand, and `avoid` does not move an open room.
 #[must_use]
-pub fn refusal(node: &Node, state: NodeState, wish: Wish, request: &Request<'_>) -> Option<Reason> {
+pub fn refusal(node: &Node, wish: Wish, request: &Request<'_>) -> Option<Reason> {
     match wish {
         Wish::NewRoom => refuses_namespace(node, &request.key.namespace)
             .or_else(|| refuses_place(node, request))
-            .or_else(|| (node.report.mode != Mode::Serving).then_some(Reason::Mode))
-            .or_else(|| (state == NodeState::Lost || has_no_media(node)).then_some(Reason::NotAlive))
-            .or_else(|| request.avoid.contains(&node.report.node).then_some(Reason::Avoided))
-            .or_else(|| is_full(node, wish)),
+            .or_else(|| node.blocked.into_iter().chain(avoided(node, request)).min()),
         Wish::Participant => {
             let refuses = matches!(node.report.mode, Mode::BlockNewParticipants | Mode::Maintenance);
             refuses.then_some(Reason::Mode).or_else(|| is_full(node, wish))
         }
     }
+}
+
+/// Why a node in this state takes no new room, whoever asks; none if it takes some.
+#[must_use]
+pub fn blocked(node: &Node, state: NodeState) -> Option<Reason> {
+    let is_alive = state != NodeState::Lost && !has_no_media(node);
+    (node.report.mode != Mode::Serving)
+        .then_some(Reason::Mode)
+        .or_else(|| (!is_alive).then_some(Reason::NotAlive))
+        .or_else(|| is_full(node, Wish::NewRoom))
+}
+
+fn avoided(node: &Node, request: &Request<'_>) -> Option<Reason> {
+    request.avoid.contains(&node.report.node).then_some(Reason::Avoided)
 }
 
 fn refuses_namespace(node: &Node, namespace: &NamespaceId) -> Option<Reason> {
@@ -77,6 +88,10 @@ fn is_full(node: &Node, wish: Wish) -> Option<Reason> {
         Some(Reason::FullStreams)
     } else if reached(busiest_way_bps, capacity.bandwidth_bps) {
         Some(Reason::FullBandwidth)
+    } else if reached(report.host.cpu_permille.into(), capacity.cpu_permille.into()) {
+        Some(Reason::FullCpu)
+    } else if reached(node.load.memory_permille.into(), capacity.memory_permille.into()) {
+        Some(Reason::FullMemory)
     } else {
         None
     }
@@ -94,7 +109,9 @@ mod tests {
         let key = sample::room("x");
         let avoid = [sample::node("avoided")];
         let request = Request { avoid: &avoid, ..Request::new(&key, &policy::DEFAULT) };
-        refusal(&Node::new(report, Millis(0)), state, wish, &request)
+        let mut node = Node::new(report, Millis(0));
+        node.judge(state);
+        refusal(&node, wish, &request)
     }
 
     #[test]
@@ -152,7 +169,7 @@ mod tests {
     #[test]
     fn a_full_resource_refuses_and_one_without_a_limit_never_does() {
         type Change = fn(&mut Report);
-        let rows: [(Change, Option<Reason>, Option<Reason>); 6] = [
+        let rows: [(Change, Option<Reason>, Option<Reason>); 9] = [
             (|r| r.participants = 100, Some(Reason::FullParticipants), Some(Reason::FullParticipants)),
             (|r| r.participants = 99, None, None),
             (
@@ -178,6 +195,30 @@ mod tests {
                 },
                 Some(Reason::FullBandwidth),
                 Some(Reason::FullBandwidth),
+            ),
+            (
+                |r| {
+                    r.description.capacity.cpu_permille = 900;
+                    r.host.cpu_permille = 900;
+                },
+                Some(Reason::FullCpu),
+                Some(Reason::FullCpu),
+            ),
+            (
+                |r| {
+                    r.description.capacity.memory_permille = 800;
+                    (r.host.memory_used_bytes, r.host.memory_total_bytes) = (800, 1_000);
+                },
+                Some(Reason::FullMemory),
+                Some(Reason::FullMemory),
+            ),
+            (
+                |r| {
+                    r.description.capacity.memory_permille = 800;
+                    (r.host.memory_used_bytes, r.host.memory_total_bytes) = (799, 1_000);
+                },
+                None,
+                None,
             ),
             (|r| (r.rooms, r.streams, r.host.network_rx_bps) = (u32::MAX, u32::MAX, u64::MAX), None, None),
         ];

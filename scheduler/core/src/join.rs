@@ -92,13 +92,13 @@ fn granted(view: &View, request: &Request<'_>, room: &Room, now: Millis) -> Step
             Step::Wait { at_most_ms: view.grace.length_ms() }
         };
     };
-    let state = view.state(node, now);
-    if node.report.incarnation > room.incarnation || refusal(node, state, Wish::NewRoom, request).is_some() {
+    let is_over = node.report.incarnation > room.incarnation || view.state(node, now) == NodeState::Lost;
+    if is_over || refusal(node, Wish::NewRoom, request).is_some() {
         return assign(view, request, room.claim(), now);
     }
     let left_ms = room.until.since(now);
     let home = Home {
-        alternatives: named(view, request, node, now),
+        alternatives: named(view, request, node),
         ..home(node, room.incarnation, room.epoch, left_ms.min(GRANT_TTL_MS))
     };
     match room.claim() {
@@ -110,9 +110,8 @@ fn granted(view: &View, request: &Request<'_>, room: &Room, now: Millis) -> Step
 /// An open room stays where it is, unless its node is proven to be over (rule 12).
 fn open(view: &View, request: &Request<'_>, room: &Room, evidence: &Evidence, now: Millis) -> Step {
     let node = view.node(&room.node);
-    let state = node.map(|node| view.state(node, now));
     let is_doubtful =
-        node.is_none_or(|node| node.report.incarnation > room.incarnation) || state == Some(NodeState::Lost);
+        node.is_none_or(|node| node.report.incarnation > room.incarnation || view.state(node, now) == NodeState::Lost);
     if is_doubtful && view.was_silent(room, now) && view.grace.left_ms(room.node.bucket(), now) == 0 {
         match &evidence.lease {
             Some((node, incarnation, is_over)) if *node == room.node && *incarnation == room.incarnation => {
@@ -123,14 +122,14 @@ fn open(view: &View, request: &Request<'_>, room: &Room, evidence: &Evidence, no
             _ => return Step::Prove { node: room.node.clone(), incarnation: room.incarnation },
         }
     }
-    let (Some(node), Some(state)) = (node, state) else {
+    let Some(node) = node else {
         return Step::Wait { at_most_ms: view.grace.length_ms() };
     };
     let most = request.policy.max_participants_per_room;
     if most > 0 && room.participants >= most {
         return Step::RoomFull;
     }
-    match refusal(node, state, Wish::Participant, request) {
+    match refusal(node, Wish::Participant, request) {
         Some(reason) => Step::NoNode(NoNode::of(node, reason)),
         None => Step::Existing(home(node, room.incarnation, room.epoch, GRANT_TTL_MS)),
     }
@@ -144,12 +143,12 @@ fn assign(view: &View, request: &Request<'_>, seen: Option<Claim>, now: Millis) 
     if left_ms > 0 {
         return Step::Wait { at_most_ms: left_ms };
     }
-    let Decision { node, rung } = match place(view, request, now) {
+    let Decision { node, rung } = match place(view, request) {
         Ok(decision) => decision,
         Err(no_node) => return Step::NoNode(no_node),
     };
     let home = Home {
-        alternatives: named(view, request, node, now),
+        alternatives: named(view, request, node),
         ..home(node, node.report.incarnation, Epoch(0), GRANT_TTL_MS)
     };
     // Rule 2: a record of an earlier run is void, the store will find none.
@@ -161,12 +160,12 @@ fn home(node: &Node, incarnation: Incarnation, epoch: Epoch, ttl_ms: u64) -> Hom
     Home { node: View::address(node), incarnation, epoch, ttl_ms, alternatives: Vec::new() }
 }
 
-fn named(view: &View, request: &Request<'_>, taken: &Node, now: Millis) -> Vec<Alternative> {
+fn named(view: &View, request: &Request<'_>, taken: &Node) -> Vec<Alternative> {
     let name = |node: &Node| Alternative {
         id: node.report.node.clone(),
         signaling_url: node.report.description.signaling_url.clone(),
     };
-    alternatives(view, request, taken, now).into_iter().map(name).collect()
+    alternatives(view, request, taken).into_iter().map(name).collect()
 }
 
 #[cfg(test)]

@@ -77,6 +77,17 @@ impl Hearing {
     }
 }
 
+/// When a node of this state changes it if nothing more is heard of the node; never if it is lost.
+#[must_use]
+pub fn silence_counts_at(node: &Node, state: NodeState) -> Option<Millis> {
+    let silent_ms = match state {
+        NodeState::Alive => SUSPECT_AFTER_MS.min(lease_ms(node)),
+        NodeState::Suspect => lease_ms(node),
+        NodeState::Lost => return None,
+    };
+    Some(node.seen().plus(silent_ms))
+}
+
 /// The lease of the node, as far as we believe it.
 #[must_use]
 pub fn lease_ms(node: &Node) -> u64 {

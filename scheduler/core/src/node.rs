@@ -1,13 +1,19 @@
 //! One node as the scheduler knows it, folded from its reports.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 
-use roost_proto::admin::Load;
+use roost_proto::admin::{Load, NodeState};
+use roost_proto::error::Reason;
+use roost_proto::explain::Standing;
+use roost_proto::hash::stable_hash;
 use roost_proto::id::Incarnation;
 use roost_proto::report::Report;
 use roost_proto::time::Millis;
 
+use crate::filter;
+use crate::index::{Berth, Rank, Slot};
 use crate::load;
+use crate::trust::doubts;
 
 /// A node: its last report, and when which of its incarnations was heard of, on our clock.
 #[derive(Debug, Clone)]
@@ -15,6 +21,14 @@ pub struct Node {
     /// The last report, without its rooms.
     pub report: Report,
     pub load: Load,
+    /// How far placement counts on it, as of the last report or tick.
+    pub standing: Standing,
+    /// Why it takes no new room from anyone, as of the last report or tick.
+    pub blocked: Option<Reason>,
+    /// Where it stands on the ring, by the hash of its name.
+    pub place: u64,
+    /// Whether its last report has numbers that cannot be.
+    is_distrusted: bool,
     /// What rooms are expected to bring beyond what is reported of them, in thousandths of a participant.
     reserved_milli: u64,
     /// When the incarnation was last heard of.
@@ -26,6 +40,9 @@ pub struct Node {
     /// It has ended this incarnation itself.
     left: bool,
 }
+
+/// A load of all that a node takes.
+const FULL_PERMILLE: u32 = 1_000;
 
 /// What a report was to the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,16 +59,21 @@ impl Node {
     /// A node that was not known before. `report` has lost its rooms already.
     #[must_use]
     pub fn new(report: Report, now: Millis) -> Self {
-        let incomplete = !report.full;
-        Self {
+        let mut node = Self {
             load: load::of(&report),
-            report,
+            standing: Standing::Sound,
+            blocked: None,
+            place: stable_hash(&[report.node.as_str().as_bytes()]),
+            is_distrusted: !doubts(&report).is_empty(),
             reserved_milli: 0,
             seen: now,
             earlier_seen: None,
-            incomplete,
+            incomplete: !report.full,
             left: false,
-        }
+            report,
+        };
+        node.judge(NodeState::Alive);
+        node
     }
 
     /// Takes a further report of the node, which has lost its rooms already.
@@ -75,14 +97,32 @@ impl Node {
             self.incomplete = false;
         }
         self.load = load::of(&report);
+        self.is_distrusted = !doubts(&report).is_empty();
         self.report = report;
         self.seen = now;
+        self.judge(NodeState::Alive);
         self.folded()
     }
 
-    /// Changes what is reserved on the node, in thousandths of a participant.
-    pub fn reserve(&mut self, delta_milli: i64) {
-        self.reserved_milli = self.reserved_milli.saturating_add_signed(delta_milli);
+    /// What placement is to think of it, given its state.
+    pub fn judge(&mut self, state: NodeState) {
+        self.standing = match state {
+            NodeState::Alive if self.is_distrusted => Standing::Distrusted,
+            NodeState::Alive => Standing::Sound,
+            NodeState::Suspect | NodeState::Lost => Standing::Suspect,
+        };
+        self.blocked = filter::blocked(self, state);
+    }
+
+    /// Whether its last report has numbers that cannot be.
+    #[must_use]
+    pub fn is_distrusted(&self) -> bool {
+        self.is_distrusted
+    }
+
+    /// Sets what is reserved on the node, in thousandths of a participant.
+    pub fn set_reserved(&mut self, reserved_milli: u64) {
+        self.reserved_milli = reserved_milli;
     }
 
     /// What is reserved on the node, in thousandths of its capacity.
@@ -92,10 +132,19 @@ impl Node {
         u32::try_from(permille).unwrap_or(u32::MAX)
     }
 
-    /// The band of its load and of what is reserved on top.
+    /// The band of its load and of what is reserved on top. Who cannot be trusted counts as full.
     #[must_use]
     pub fn load_band(&self) -> u8 {
-        load::band(self.load.worst_permille.saturating_add(self.reserved_permille()))
+        let load_permille = if self.is_distrusted { FULL_PERMILLE } else { self.load.worst_permille };
+        load::band(load_permille.saturating_add(self.reserved_permille()))
+    }
+
+    /// Where the index is to have it.
+    #[must_use]
+    pub fn berth(&self, slot: Slot) -> Berth {
+        let priority = Reverse(self.report.description.priority);
+        let rank = || Rank { standing: self.standing, priority, load_band: self.load_band() };
+        Berth { slot, place: self.place, rank: self.blocked.map_or_else(|| Ok(rank()), Err) }
     }
 
     /// What is known of it by its reports.
@@ -107,7 +156,10 @@ impl Node {
     /// Takes the node's own word that `incarnation`, and any before it, is over. Whether it says something new.
     pub fn leave(&mut self, incarnation: Incarnation) -> bool {
         let news = !self.left && incarnation >= self.report.incarnation;
-        self.left |= news;
+        if news {
+            self.left = true;
+            self.judge(NodeState::Lost);
+        }
         news
     }
 

@@ -1,13 +1,13 @@
 //! The placement: which node takes a room that has none, and why the others could not when none can.
 
 use roost_proto::error::{REJECTIONS_LISTED, Reason, ReasonCount, Rejection};
+use roost_proto::explain::Standing;
 use roost_proto::policy::Rung;
-use roost_proto::time::Millis;
 
 use crate::filter::{Wish, refusal};
+use crate::index::{Condition, Found, Index, Points, Shelf, Slot, conditions};
 use crate::node::Node;
 use crate::request::Request;
-use crate::score::NodeScore;
 use crate::view::View;
 
 /// Where the room goes.
@@ -21,69 +21,75 @@ pub struct Decision<'a> {
 /// No node can take the room.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NoNode {
-    /// At most [`REJECTIONS_LISTED`], by node.
+    /// By name, at most [`REJECTIONS_LISTED`]; those on the ladder before those that are not.
     pub rejections: Vec<Rejection>,
     /// How many nodes refused, by reason; complete.
     pub counts: Vec<ReasonCount>,
 }
 
 /// Places the room of the request. Allocates nothing when it succeeds.
-pub fn place<'a>(view: &'a View, request: &Request<'_>, now: Millis) -> Result<Decision<'a>, NoNode> {
-    best(view, request, None, now)
-        .map(|(score, node)| Decision { node, rung: request.policy.ladder.rungs()[usize::from(score.rung)] })
-        .ok_or_else(|| explain(view, request, now))
+pub fn place<'a>(view: &'a View, request: &Request<'_>) -> Result<Decision<'a>, NoNode> {
+    best(view, request, &[]).ok_or_else(|| NoNode::of_all(view, request))
 }
 
 /// What `avoid` with `taken` would give next, best first, as many as the request asks for.
 #[must_use]
-pub fn alternatives<'a>(view: &'a View, request: &Request<'_>, taken: &Node, now: Millis) -> Vec<&'a Node> {
-    let mut found = Vec::with_capacity(request.alternatives);
-    let mut after = None;
-    // Asked for seldom and few: so many passes cost less than to keep a list in each placement.
-    while found.len() < request.alternatives {
-        let Some((score, node)) = best(view, request, after, now) else { break };
-        after = Some(score);
-        if node.report.node != taken.report.node {
-            found.push(node);
-        }
+pub fn alternatives<'a>(view: &'a View, request: &Request<'_>, taken: &'a Node) -> Vec<&'a Node> {
+    let mut found = vec![taken];
+    while found.len() <= request.alternatives
+        && let Some(next) = best(view, request, &found)
+    {
+        found.push(next.node);
     }
-    found
+    found.split_off(1)
 }
 
-/// The best eligible node of those that rank after `after`.
-fn best<'a>(
-    view: &'a View,
+const STANDINGS: [Standing; 3] = [Standing::Sound, Standing::Distrusted, Standing::Suspect];
+
+/// The best eligible node, `taken` ones aside: the best by its rank of those that meet the first condition that any meets.
+fn best<'a>(view: &'a View, request: &Request<'_>, taken: &[&Node]) -> Option<Decision<'a>> {
+    let points = Points::of(request, 0);
+    let skip = |slot| {
+        let is = |node: &Node| {
+            request.avoid.contains(&node.report.node) || taken.iter().any(|taken| taken.report.node == node.report.node)
+        };
+        (!request.avoid.is_empty() || !taken.is_empty()) && view.nodes.at(slot).is_some_and(is)
+    };
+    let index = view.nodes.index();
+    STANDINGS.into_iter().find_map(|standing| {
+        conditions(request).find_map(|condition| {
+            let shelves = index.meeting(request, condition);
+            let best = shelves.filter_map(|shelf| shelf.best(standing, &points, &skip)).min()?;
+            let slot =
+                if view.is_listening() { best.slot } else { lesser_of_two(index, request, condition, best, &skip) };
+            Some(Decision { node: view.nodes.at(slot)?, rung: condition.rung })
+        })
+    })
+}
+
+/// Of those that meet the condition and have the priority of the best, two that the room's hash draws, and of these the
+/// one with the lower load.
+///
+/// For a scheduler that hears nothing: what it knows of load grows old, and the others don't hear of its choices, so that
+/// the best would be taken for the best by all of them.
+fn lesser_of_two(
+    index: &Index,
     request: &Request<'_>,
-    after: Option<NodeScore<'a>>,
-    now: Millis,
-) -> Option<(NodeScore<'a>, &'a Node)> {
-    let mut best: Option<(NodeScore<'a>, &'a Node)> = None;
-    for (_, node) in view.nodes(None) {
-        let state = view.state(node, now);
-        if refusal(node, state, Wish::NewRoom, request).is_some() {
-            continue;
-        }
-        let score = NodeScore::of(node, state, request);
-        if after.is_none_or(|after| score > after) && best.is_none_or(|(least, _)| score < least) {
-            best = Some((score, node));
-        }
+    condition: Condition<'_>,
+    best: Found,
+    skip: &impl Fn(Slot) -> bool,
+) -> Slot {
+    let draw = |draw, other: Option<Slot>| {
+        let points = Points::of(request, draw);
+        let skip = |slot| Some(slot) == other || skip(slot);
+        let drawn = |shelf: &Shelf| shelf.nearest(best.rank, &points, &skip);
+        index.meeting(request, condition).filter_map(drawn).min_by_key(|found| (found.spread, found.slot))
+    };
+    let first = draw(1, None).unwrap_or(best);
+    match draw(2, Some(first.slot)) {
+        Some(second) if second.rank.load_band < first.rank.load_band => second.slot,
+        _ => first.slot,
     }
-    best
-}
-
-/// Why each node refused.
-fn explain(view: &View, request: &Request<'_>, now: Millis) -> NoNode {
-    let mut counts = [0_u32; Reason::ALL.len()];
-    let mut rejections = Vec::new();
-    for (id, node) in view.nodes(None) {
-        let Some(reason) = refusal(node, view.state(node, now), Wish::NewRoom, request) else { continue };
-        counts[reason as usize] += 1;
-        if rejections.len() < REJECTIONS_LISTED {
-            rejections.push(Rejection { node: id.clone(), reason });
-        }
-    }
-    let counted = Reason::ALL.into_iter().map(|reason| ReasonCount { reason, count: counts[reason as usize] });
-    NoNode { rejections, counts: counted.filter(|counted| counted.count > 0).collect() }
 }
 
 impl NoNode {
@@ -93,12 +99,68 @@ impl NoNode {
         let rejections = vec![Rejection { node: node.report.node.clone(), reason }];
         Self { rejections, counts: vec![ReasonCount { reason, count: 1 }] }
     }
+
+    /// Every node refuses.
+    fn of_all(view: &View, request: &Request<'_>) -> Self {
+        let counts = Self::count(view, request);
+        Self { rejections: Self::list(view, request), counts: reason_counts(&counts) }
+    }
+
+    fn count(view: &View, request: &Request<'_>) -> [u32; Reason::ALL.len()] {
+        let reached = view.nodes.index().reached(request);
+        let mut counts = reached.on_ladder.blocked;
+        let all = view.nodes.len() as u32;
+        counts[Reason::WrongNamespace as usize] = all - reached.serving_namespace;
+        counts[Reason::OutsideFence as usize] = reached.serving_namespace - reached.inside_fence;
+        counts[Reason::BeyondLadder as usize] = reached.inside_fence - reached.near;
+        counts[Reason::WrongCarrier as usize] = reached.near - reached.on_ladder.nodes;
+        for (at, id) in request.avoid.iter().enumerate() {
+            let Some(node) = view.nodes.get(id).filter(|_| !request.avoid[..at].contains(id)) else { continue };
+            if refusal(node, Wish::NewRoom, request) == Some(Reason::Avoided) {
+                counts[Reason::Avoided as usize] += 1;
+                if let Some(other) = node.blocked {
+                    counts[other as usize] -= 1;
+                }
+            }
+        }
+        counts
+    }
+
+    /// Those on the ladder, then others. All nodes refuse, so few have to be looked at.
+    fn list(view: &View, request: &Request<'_>) -> Vec<Rejection> {
+        let index = view.nodes.index();
+        let outermost = Index::outermost(request).into_iter().flatten();
+        let shelves = outermost.flat_map(|condition| index.meeting(request, condition));
+        let blocked =
+            shelves.flat_map(Shelf::blocked).flat_map(|(_, slots)| slots).filter_map(|slot| view.nodes.at(*slot));
+        let is_avoided = |node: &&Node| refusal(node, Wish::NewRoom, request) == Some(Reason::Avoided);
+        let avoided = request.avoid.iter().filter_map(|id| view.nodes.get(id)).filter(is_avoided);
+        let mut listed: Vec<Rejection> = Vec::with_capacity(REJECTIONS_LISTED);
+        for node in blocked.chain(avoided).chain(view.nodes.by_name(None).map(|(_, node)| node)) {
+            let Some(reason) = refusal(node, Wish::NewRoom, request) else { continue };
+            let id = &node.report.node;
+            if listed.iter().all(|rejection| rejection.node != *id) {
+                listed.push(Rejection { node: id.clone(), reason });
+            }
+            if listed.len() == REJECTIONS_LISTED {
+                break;
+            }
+        }
+        listed.sort_by(|one, other| one.node.cmp(&other.node));
+        listed
+    }
+}
+
+/// Counts by reason as they are answered: those that are not 0.
+pub(crate) fn reason_counts(counts: &[u32; Reason::ALL.len()]) -> Vec<ReasonCount> {
+    let counted = Reason::ALL.into_iter().map(|reason| ReasonCount { reason, count: counts[reason as usize] });
+    counted.filter(|counted| counted.count > 0).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{self, READY};
+    use crate::sample;
     use proptest::prelude::*;
     use roost_proto::id::{NamespaceId, NodeId, Region};
     use roost_proto::policy;
@@ -112,7 +174,7 @@ mod tests {
             for (client, node) in [("eu/west", "fra"), ("us/east", "iad")] {
                 let region = Region::new(client).unwrap();
                 let request = Request { region: Some(&region), ..request(&key) };
-                assert_eq!(place(&view, &request, READY).unwrap().node.report.node.as_str(), node);
+                assert_eq!(place(&view, &request).unwrap().node.report.node.as_str(), node);
             }
         }
     }
@@ -120,7 +182,7 @@ mod tests {
     #[test]
     fn without_a_node_there_is_no_reason_either() {
         let key = sample::room("x");
-        assert_eq!(place(&sample::view(vec![]), &request(&key), READY).unwrap_err(), NoNode::default());
+        assert_eq!(place(&sample::view(vec![]), &request(&key)).unwrap_err(), NoNode::default());
     }
 
     #[test]
@@ -131,7 +193,7 @@ mod tests {
             report.participants = 100;
         }
         let key = sample::room("x");
-        let refused = place(&sample::view(reports), &request(&key), READY).unwrap_err();
+        let refused = place(&sample::view(reports), &request(&key)).unwrap_err();
         assert_eq!(refused.rejections.len(), REJECTIONS_LISTED);
         let counts: Vec<_> = refused.counts.iter().map(|counted| (counted.reason, counted.count)).collect();
         assert_eq!(counts, [(Reason::Mode, 1), (Reason::FullParticipants, 29)]);
@@ -142,16 +204,16 @@ mod tests {
         let view = sample::view(["a", "b", "c", "d"].map(|id| sample::report(id, "eu")).into());
         let key = sample::room("x");
         let request = Request { alternatives: 8, ..request(&key) };
-        let first = place(&view, &request, READY).unwrap().node;
-        let named = alternatives(&view, &request, first, READY);
+        let first = place(&view, &request).unwrap().node;
+        let named = alternatives(&view, &request, first);
         let mut avoid = vec![first.report.node.clone()];
         for node in &named {
-            let next = place(&view, &Request { avoid: &avoid, ..request }, READY).unwrap().node;
+            let next = place(&view, &Request { avoid: &avoid, ..request }).unwrap().node;
             assert_eq!(next.report.node, node.report.node);
             avoid.push(next.report.node.clone());
         }
         assert_eq!(named.len(), 3);
-        assert_eq!(alternatives(&view, &Request { alternatives: 1, ..request }, first, READY).len(), 1);
+        assert_eq!(alternatives(&view, &Request { alternatives: 1, ..request }, first).len(), 1);
     }
 
     proptest! {
@@ -161,9 +223,9 @@ mod tests {
             let key = sample::room(&room.to_string());
             let refused = |report: &Report| {
                 let node = view.node(&report.node).unwrap();
-                refusal(node, view.state(node, READY), Wish::NewRoom, &request(&key))
+                refusal(node, Wish::NewRoom, &request(&key))
             };
-            match place(&view, &request(&key), READY) {
+            match place(&view, &request(&key)) {
                 Ok(decision) => prop_assert_eq!(refused(&decision.node.report), None),
                 Err(no_node) => {
                     prop_assert_eq!(no_node.counts.iter().map(|c| c.count as usize).sum::<usize>(), reports.len());
@@ -182,7 +244,7 @@ mod tests {
             let key = sample::room(&room.to_string());
             let chosen = |reports: &[Report]| {
                 let view = sample::view(reports.to_vec());
-                place(&view, &request(&key), READY).ok().map(|decision| decision.node.report.node.clone())
+                place(&view, &request(&key)).ok().map(|decision| decision.node.report.node.clone())
             };
             let before = chosen(&reports);
             let mut fewer = reports.clone();
@@ -197,7 +259,7 @@ mod tests {
             let request = Request { seed, ..request(&key) };
             let chosen = |reports: Vec<Report>| {
                 let view = sample::view(reports);
-                place(&view, &request, READY).map(|decision| decision.node.report.node.clone())
+                place(&view, &request).map(|decision| decision.node.report.node.clone())
             };
             let backwards = reports.iter().rev().cloned().collect();
             prop_assert_eq!(chosen(reports), chosen(backwards));

@@ -2,19 +2,20 @@
 
 use std::cmp::Reverse;
 
-use roost_proto::admin::NodeState;
 use roost_proto::explain::Standing;
-use roost_proto::hash::stable_hash;
 use roost_proto::id::NodeId;
 
+use crate::index::Points;
 use crate::node::Node;
 use crate::region::{self, RegionMatch};
 use crate::request::Request;
 
 /// Ranks one node for one room; the smallest is the best. Field order is the order of importance.
+///
+/// It says what the index must give: the node that has the smallest score of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeScore<'a> {
-    /// A node whose reports are late may be dying: it comes after all others.
+    /// Whose numbers cannot be comes after those whose can; whose reports are late may be dying, and comes last.
     pub standing: Standing,
     /// The place of the node's rung in the namespace's ladder.
     pub rung: u8,
@@ -31,34 +32,29 @@ pub struct NodeScore<'a> {
 }
 
 impl<'a> NodeScore<'a> {
-    /// The node's score for the request.
+    /// The node's score for the request, whose room falls on `points`.
     #[must_use]
-    pub fn of(node: &'a Node, state: NodeState, request: &Request<'_>) -> Self {
+    pub fn of(node: &'a Node, request: &Request<'_>, points: &Points) -> Self {
         let description = &node.report.description;
         Self {
-            standing: if state == NodeState::Alive { Standing::Sound } else { Standing::Suspect },
+            standing: node.standing,
             // Who is on no rung is refused before it is ranked.
             rung: region::rung(request, description).map_or(u8::MAX, |(place, _)| place),
             region: RegionMatch::of(request.region, &description.region),
             other_carrier: !region::serves_carrier(request.carrier, description),
             priority: Reverse(description.priority),
             load_band: node.load_band(),
-            spread: spread(request, &node.report.node),
+            spread: points.distance(node.place),
             node: &node.report.node,
         }
     }
-}
-
-/// Rendezvous hashing: each node draws a number for the room, so that one more or less node moves no other's rooms.
-fn spread(request: &Request<'_>, node: &NodeId) -> u64 {
-    let (namespace, room) = (request.key.namespace.as_str(), request.key.room.as_str());
-    stable_hash(&[&request.seed.to_be_bytes(), namespace.as_bytes(), room.as_bytes(), node.as_str().as_bytes()])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sample;
+    use roost_proto::admin::NodeState;
     use roost_proto::id::Region;
     use roost_proto::policy;
     use roost_proto::report::Report;
@@ -106,8 +102,17 @@ mod tests {
                 assert!(score(&a, NodeState::Alive, i) < score(&b, NodeState::Alive, i), "{name}");
             }
         }
-        let (a, b) = (sample::report("a", "us"), sample::report("b", "eu"));
+        let (a, mut b) = (sample::report("a", "us"), sample::report("b", "eu"));
         assert!(score(&a, NodeState::Alive, 1) < score(&b, NodeState::Suspect, 1), "standing before region");
+        b.host.cpu_permille = 5_000;
+        assert!(
+            score(&a, NodeState::Alive, 1) < score(&b, NodeState::Alive, 1),
+            "who can be trusted before who cannot"
+        );
+        assert!(
+            score(&b, NodeState::Alive, 1) < score(&a, NodeState::Suspect, 1),
+            "who is there before who may not be"
+        );
     }
 
     #[test]
@@ -127,10 +132,11 @@ mod tests {
             for i in 0..4_000 {
                 let key = sample::room(&format!("room-{i}"));
                 let request = Request { seed, ..Request::new(&key, &policy::DEFAULT) };
-                let best = (0..4).min_by_key(|n| NodeScore::of(&nodes[*n], NodeState::Alive, &request)).unwrap();
+                let points = Points::of(&request, 0);
+                let best = (0..4).min_by_key(|n| NodeScore::of(&nodes[*n], &request, &points)).unwrap();
                 rooms[best] += 1;
             }
-            assert!(rooms.iter().all(|count| (880..1_120).contains(count)), "seed {seed}: {rooms:?}");
+            assert!(rooms.iter().all(|count| (800..1_200).contains(count)), "seed {seed}: {rooms:?}");
         }
     }
 
@@ -138,8 +144,9 @@ mod tests {
     fn score(report: &Report, state: NodeState, room: u32) -> (Standing, RegionMatch, Reverse<i32>, u8, u64) {
         let (key, region) = (sample::room(&room.to_string()), Region::new("eu/west").unwrap());
         let request = Request { region: Some(&region), ..Request::new(&key, &policy::DEFAULT) };
-        let node = Node::new(report.clone(), Millis(0));
-        let score = NodeScore::of(&node, state, &request);
+        let mut node = Node::new(report.clone(), Millis(0));
+        node.judge(state);
+        let score = NodeScore::of(&node, &request, &Points::of(&request, 0));
         (score.standing, score.region, score.priority, score.load_band, score.spread)
     }
 }

@@ -1,7 +1,5 @@
 //! The scheduler's picture of all nodes and rooms, folded from what the store tells. It answers lookups of living rooms.
 
-use std::collections::BTreeMap;
-
 use roost_proto::admin::{NodeCounts, NodeState, NodeView};
 use roost_proto::event::Event;
 use roost_proto::hash::BUCKETS;
@@ -14,19 +12,19 @@ use roost_proto::time::Millis;
 use crate::grace::Grace;
 use crate::liveness::Hearing;
 use crate::node::{Folded, Node};
+use crate::nodes::Nodes;
 use crate::request::Request;
 use crate::room::{Room, Rooms};
 use crate::time::STALL_MS;
+use crate::trust::doubts;
 
-/// How many nodes are kept in mind; reports of further ones are dropped.
-pub const MOST_NODES: usize = 200_000;
 /// How many rooms a tick looks at for ones that are over.
 const SWEPT_PER_TICK: usize = 2_000;
 
 /// All that a scheduler knows.
 #[derive(Debug, Clone)]
 pub struct View {
-    nodes: BTreeMap<NodeId, Node>,
+    pub(crate) nodes: Nodes,
     pub rooms: Rooms,
     pub grace: Grace,
     hearing: Hearing,
@@ -51,7 +49,7 @@ impl View {
     #[must_use]
     pub fn new(now: Millis) -> Self {
         Self {
-            nodes: BTreeMap::new(),
+            nodes: Nodes::default(),
             rooms: Rooms::default(),
             grace: Grace::default(),
             hearing: Hearing::none(now),
@@ -81,9 +79,7 @@ impl View {
 
     fn resume(&mut self, now: Millis) {
         let deaf_ms = self.hearing.begin(now);
-        for node in self.nodes.values_mut() {
-            node.skip(deaf_ms);
-        }
+        self.nodes.skip(deaf_ms);
     }
 
     /// Takes note of a bucket's run; a new one begins a grace.
@@ -102,19 +98,11 @@ impl View {
             }
             Event::Reported(report) => self.fold_report(*report, now),
             Event::Left { node, incarnation } => {
-                if let Some(known) = self.nodes.get_mut(&node)
-                    && known.leave(incarnation)
-                    && known.report.description.temporary
-                {
-                    self.nodes.remove(&node);
-                }
+                self.nodes.leave(&node, incarnation);
                 Wanted::Nothing
             }
         }
     }
-
-    /// What is reserved on the node, or its report, has changed: puts it in its place in the index.
-    pub fn touched(&mut self, _node: &NodeId) {}
 
     /// Folds a claim that the store told of, be it in an event or in an answer: with how long a grant holds in ms, and
     /// what is expected of it.
@@ -134,8 +122,8 @@ impl View {
             }
             _ => Wanted::Runs,
         };
-        if let Some((shared, _)) = self.nodes.get_key_value(&claim.node) {
-            claim.node = shared.clone();
+        if let Some(node) = self.nodes.get(&claim.node) {
+            claim.node = node.report.node.clone();
         }
         self.rooms.fold_claim(key, claim, ttl_ms, now);
         wanted
@@ -146,21 +134,11 @@ impl View {
         let ended = std::mem::take(&mut report.ended);
         let (id, incarnation) = (report.node.clone(), report.incarnation);
         self.grace.see_lease(report.lease_ms);
-        let folded = if let Some(known) = self.nodes.get_mut(&id) {
-            known.fold(report, now)
-        } else if self.nodes.len() < MOST_NODES {
-            let node = Node::new(report, now);
-            let folded = node.folded();
-            self.nodes.insert(id.clone(), node);
-            folded
-        } else {
-            Folded::Old
-        };
+        let folded = self.nodes.fold(report, now);
         if folded == Folded::Old {
             self.old_reports += 1;
             return Wanted::Nothing;
         }
-        let id = self.nodes.get_key_value(&id).map_or(id, |(shared, _)| shared.clone());
         for room in changed {
             self.grace.see_epoch(room.key.bucket(), room.epoch);
             self.rooms.fold_report(room, &id, incarnation, now);
@@ -179,7 +157,7 @@ impl View {
         }
         self.ticked = now;
         let hearing = self.hearing;
-        self.nodes.retain(|_, node| !node.report.description.temporary || hearing.state(node, now) != NodeState::Lost);
+        self.nodes.tick(hearing, now);
         let grace_ms = self.grace.length_ms();
         let told = hearing.is_on() && now.since(self.watch_began) > grace_ms;
         let (grace, nodes) = (&self.grace, &self.nodes);
@@ -219,8 +197,7 @@ impl View {
 
     /// All nodes, by name, those after `after`.
     pub fn nodes(&self, after: Option<&NodeId>) -> impl Iterator<Item = (&NodeId, &Node)> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        self.nodes.range::<NodeId, _>((after.map_or(Unbounded, Excluded), Unbounded))
+        self.nodes.by_name(after)
     }
 
     /// The node's state.
@@ -262,6 +239,8 @@ impl View {
             incarnation: report.incarnation,
             description: report.description.clone(),
             load: node.load,
+            reserved_permille: node.reserved_permille(),
+            distrusted: doubts(report).iter().map(ToString::to_string).collect(),
             rooms: report.rooms,
             participants: report.participants,
             streams: report.streams,
@@ -275,7 +254,7 @@ impl View {
     #[must_use]
     pub fn counts(&self, now: Millis) -> NodeCounts {
         let mut counts = NodeCounts::default();
-        for node in self.nodes.values() {
+        for node in self.nodes.iter() {
             match self.state(node, now) {
                 NodeState::Alive => counts.alive += 1,
                 NodeState::Suspect => counts.suspect += 1,
@@ -288,7 +267,7 @@ impl View {
     /// Participants on all nodes that are not lost.
     #[must_use]
     pub fn participants(&self, now: Millis) -> u32 {
-        let living = self.nodes.values().filter(|node| self.state(node, now) != NodeState::Lost);
+        let living = self.nodes.iter().filter(|node| self.state(node, now) != NodeState::Lost);
         living.fold(0, |sum, node| sum.saturating_add(node.report.participants))
     }
 
@@ -297,6 +276,12 @@ impl View {
     #[must_use]
     pub fn old_reports(&self) -> u64 {
         self.old_reports
+    }
+
+    /// How many nodes that are not lost report numbers that cannot be.
+    #[must_use]
+    pub fn distrusted(&self, now: Millis) -> usize {
+        self.nodes.iter().filter(|node| node.is_distrusted() && self.state(node, now) != NodeState::Lost).count()
     }
 
     /// The buckets in whose grace we should say which epochs we have seen, and in which run (rule 20).
@@ -329,7 +314,7 @@ fn is_void(grace: &Grace, key: &RoomKey, room: &Room, now: Millis) -> bool {
 }
 
 /// A room that only a report told of, by an incarnation that is over: no claim will end it.
-fn is_ghost(nodes: &BTreeMap<NodeId, Node>, hearing: Hearing, room: &Room, now: Millis) -> bool {
+fn is_ghost(nodes: &Nodes, hearing: Hearing, room: &Room, now: Millis) -> bool {
     room.run.is_none()
         && nodes.get(&room.node).is_none_or(|node| {
             node.report.incarnation != room.incarnation || hearing.state(node, now) == NodeState::Lost

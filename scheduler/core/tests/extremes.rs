@@ -38,7 +38,7 @@ proptest! {
                 let key = room(number);
                 let request = Request { hint, alternatives: 2, ..Request::new(&key, &policy::DEFAULT) };
                 let _ = decide(&view, &request, &Evidence::default(), now);
-                let _ = explain::ranking(&view, &request, now);
+                let _ = explain::ranking(&view, &request);
             }
         }
         let shown: Vec<_> = view.nodes(None).map(|(_, node)| view.node_view(node, now)).collect();

@@ -8,7 +8,7 @@ use std::io::{self, BufRead};
 use roost_proto::error::{Code, ReasonCount};
 use roost_proto::id::{Carrier, NamespaceId, NodeId, Region, RoomName};
 use roost_proto::lookup::Outcome;
-use roost_proto::policy::Rung;
+use roost_proto::policy::{Policies, Rung};
 use roost_proto::report::{Description, Host, Mode};
 use serde::{Deserialize, Serialize};
 
@@ -32,11 +32,14 @@ pub enum Line {
 }
 
 /// The first line, and no other.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Header {
     pub v: u16,
     /// The version of the scheduler that recorded.
     pub version: String,
+    /// What held for its namespaces.
+    #[serde(default)]
+    pub namespaces: Policies,
 }
 
 /// A node: at the beginning, when one is heard of first, and whenever something of it has changed (its load, at most

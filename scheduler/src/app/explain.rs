@@ -100,7 +100,7 @@ impl Scheduler {
     ) -> Option<(Step, Option<Candidate>)> {
         let now = self.clock.now();
         let view = self.view();
-        survey.look_on(&view, request, now).then(|| conclude(&view, request, evidence, now))
+        survey.look_on(&view, request).then(|| conclude(&view, request, evidence, now))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use roost_proto::admin::NodeState;
 use roost_proto::event::Event;
 use roost_proto::hash::BUCKETS;
 use roost_proto::id::Epoch;
@@ -102,6 +103,9 @@ impl Scheduler {
         let mut batch = Vec::with_capacity(BATCH);
         while events.recv_many(&mut batch, BATCH).await > 0 {
             let now = self.clock.now();
+            if let Some(recorder) = &self.recorder {
+                batch.iter().for_each(|event| recorder.heard(event, now));
+            }
             let mut view = self.view_mut();
             let wanted: Vec<Wanted> = batch.drain(..).map(|event| view.apply(event, now)).collect();
             drop(view);
@@ -197,6 +201,12 @@ impl Scheduler {
         self.metrics.show(levels);
         for (reason, count) in self.store.dropped_reports().counts().into_iter().chain([("old", old_reports)]) {
             self.metrics.reports_dropped(reason, count);
+        }
+        if let Some(recorder) = &self.recorder {
+            let view = self.view();
+            let lost = view.nodes(None).filter(|(_, node)| view.state(node, now) == NodeState::Lost);
+            lost.for_each(|(id, _)| recorder.gone(id, now));
+            self.metrics.dropped_from_trace(recorder.take_dropped());
         }
         self.readiness.set("store_up", levels.store_up);
         self.readiness.set("grace_left_ms", levels.grace_left_ms);

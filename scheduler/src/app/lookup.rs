@@ -121,14 +121,18 @@ impl Scheduler {
     /// Finds the room's node, or gives it one.
     pub(crate) async fn look_up(&self, asked: &Asked) -> Result<Found, Problem> {
         let request = self.request(asked)?;
-        match self.decide(&request, &Evidence::default()) {
+        let found = match self.decide(&request, &Evidence::default()) {
             Step::Existing(home) => {
                 decision_log::existing(&request, &home);
                 Ok(Found::existing(home))
             }
             // Boxed, so that the many lookups that end above carry nothing of it.
             step => Box::pin(self.find(step, &request)).await,
+        };
+        if let Some(recorder) = &self.recorder {
+            recorder.answered(&request, &found, self.clock.now());
         }
+        found
     }
 
     /// What the core is asked.
@@ -191,7 +195,7 @@ impl Scheduler {
                     course.go_on()?;
                     let now = self.clock.now();
                     let line = self.decisions.draw(now);
-                    *ranked = line.map(|line| (line, rank(&self.view(), request, &placement.home.node.id, now)));
+                    *ranked = line.map(|line| (line, rank(&self.view(), request, &placement.home.node.id)));
                     self.grant(request.key, placement).await?
                 }
             };

@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::clock::Clock;
 use crate::decision_log::DecisionLog;
 use crate::metrics::Metrics;
+use crate::record::Recorder;
 
 /// How many lookups may wait for something at once; further ones are told to come again.
 const MOST_WAITING: usize = 4_096;
@@ -37,6 +38,8 @@ pub(crate) struct Scheduler {
     pub clock: Clock,
     pub metrics: Metrics,
     pub decisions: DecisionLog,
+    /// None unless a trace is asked for.
+    pub recorder: Option<Recorder>,
     pub readiness: Readiness,
     /// Turns true when the process is told to end.
     pub stopping: watch::Receiver<bool>,
@@ -63,6 +66,7 @@ impl Scheduler {
         entry: SchedulerEntry,
         rules: Rules,
         store: Arc<dyn Store>,
+        recorder: Option<Recorder>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let clock = Clock::new();
@@ -72,6 +76,7 @@ impl Scheduler {
             store,
             metrics: Metrics::new(),
             decisions: DecisionLog::default(),
+            recorder,
             readiness: Readiness::new(),
             stopping,
             view: RwLock::new(View::new(clock.now())),

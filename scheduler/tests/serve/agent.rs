@@ -81,10 +81,19 @@ impl Agent {
 
     /// Opens a room that was granted to it.
     pub(crate) async fn open(&self, room: &str, epoch: u64) -> NodeAnswer {
+        ask(&self.asks, NodeOperation::Open(self.holding(room, epoch))).await
+    }
+
+    /// Gives up a room that is open here.
+    pub(crate) async fn release(&self, room: &str, epoch: u64) -> NodeAnswer {
+        ask(&self.asks, NodeOperation::Release(self.holding(room, epoch))).await
+    }
+
+    fn holding(&self, room: &str, epoch: u64) -> Holding {
         let room = RoomKey::new("default", room).unwrap();
         let run = self.runs[usize::from(room.bucket())].clone();
         let (node, incarnation) = (self.node.clone(), self.incarnation);
-        ask(&self.asks, NodeOperation::Open(Holding { room, run, node, incarnation, epoch: Epoch(epoch) })).await
+        Holding { room, run, node, incarnation, epoch: Epoch(epoch) }
     }
 
     /// Ends its incarnation, as an agent that stops does.

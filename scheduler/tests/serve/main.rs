@@ -10,6 +10,7 @@ mod explain;
 mod failover;
 mod lookup;
 mod process;
+mod record;
 mod redirect;
 mod redis;
 mod reports;

@@ -73,6 +73,13 @@ impl Scheduler {
         (scheduler, fra, iad)
     }
 
+    /// Tells it to end, and waits until it has.
+    pub(crate) async fn stop(&mut self) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        assert!(self.child.wait().await.unwrap().success());
+    }
+
     /// Waits until so many nodes are alive.
     pub(crate) async fn knows(&self, nodes: u64) {
         wait::until("the nodes are alive", || async {

@@ -1,0 +1,210 @@
+//! All nodes: by name, as placement finds them, and by when the silence of each begins to count.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use roost_proto::admin::NodeState;
+use roost_proto::id::{Incarnation, NodeId};
+use roost_proto::report::{Description, Report};
+use roost_proto::time::Millis;
+
+use crate::index::{Berth, Index, Slot};
+use crate::liveness::{Hearing, silence_counts_at};
+use crate::node::{Folded, Node};
+
+/// How many nodes are kept in mind; reports of further ones are dropped.
+pub const MOST_NODES: usize = 200_000;
+/// How many nodes fall silent, by our word, in one tick. Of more, the others do in the next.
+const SILENCED_PER_TICK: usize = 5_000;
+
+/// All nodes that the scheduler knows of.
+#[derive(Debug, Clone, Default)]
+pub struct Nodes {
+    slots: BTreeMap<NodeId, Slot>,
+    entries: Vec<Option<Entry>>,
+    free: Vec<Slot>,
+    index: Index,
+    /// When to look whether a node has been silent for too long. One that has reported since is looked at again later.
+    due: BTreeSet<(Millis, Slot)>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    node: Node,
+    /// Where the index has it.
+    berth: Berth,
+    /// When it is due; none if nothing more can come of its silence.
+    due: Option<Millis>,
+}
+
+impl Nodes {
+    /// How many there are, whatever their state.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The node of that name.
+    #[must_use]
+    pub fn get(&self, id: &NodeId) -> Option<&Node> {
+        self.at(*self.slots.get(id)?)
+    }
+
+    /// The node of that number.
+    #[must_use]
+    pub fn at(&self, slot: Slot) -> Option<&Node> {
+        self.entries.get(slot.0 as usize)?.as_ref().map(|entry| &entry.node)
+    }
+
+    /// The nodes by what a placement asks for.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// All nodes, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.entries.iter().flatten().map(|entry| &entry.node)
+    }
+
+    /// All nodes by name, those after `after`.
+    pub fn by_name(&self, after: Option<&NodeId>) -> impl Iterator<Item = (&NodeId, &Node)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.slots.range::<NodeId, _>((from, Bound::Unbounded)).filter_map(|(id, slot)| Some((id, self.at(*slot)?)))
+    }
+
+    /// Takes a report, which has lost its rooms already.
+    pub fn fold(&mut self, report: Report, now: Millis) -> Folded {
+        let Some(slot) = self.slots.get(&report.node).copied() else { return self.enter(report, now) };
+        let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return Folded::Old };
+        let before = &entry.node.report.description;
+        let before = (!has_same_shelves(before, &report.description)).then(|| before.clone());
+        let folded = entry.node.fold(report, now);
+        if folded == Folded::Old {
+            return folded;
+        }
+        if let Some(before) = before {
+            self.index.take(&before, &entry.berth);
+            entry.berth = entry.node.berth(slot);
+            self.index.put(&entry.node.report.description, &entry.berth);
+        }
+        self.settle(slot);
+        self.expect(slot, NodeState::Alive);
+        folded
+    }
+
+    fn enter(&mut self, report: Report, now: Millis) -> Folded {
+        if self.slots.len() >= MOST_NODES {
+            return Folded::Old;
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            Slot(self.entries.len() as u32 - 1)
+        });
+        let node = Node::new(report, now);
+        let (folded, berth) = (node.folded(), node.berth(slot));
+        self.index.put(&node.report.description, &berth);
+        self.slots.insert(node.report.node.clone(), slot);
+        self.entries[slot.0 as usize] = Some(Entry { node, berth, due: None });
+        self.expect(slot, NodeState::Alive);
+        folded
+    }
+
+    /// Takes a node's own word that an incarnation is over. A temporary node is forgotten with it.
+    pub fn leave(&mut self, id: &NodeId, incarnation: Incarnation) {
+        let Some(slot) = self.slots.get(id).copied() else { return };
+        let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return };
+        if !entry.node.leave(incarnation) {
+            return;
+        }
+        if entry.node.report.description.temporary {
+            self.forget(slot);
+        } else {
+            self.settle(slot);
+        }
+    }
+
+    /// Sets what is reserved on a node, in thousandths of a participant.
+    pub fn set_reserved(&mut self, id: &NodeId, reserved_milli: u64) {
+        let Some(slot) = self.slots.get(id).copied() else { return };
+        let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return };
+        entry.node.set_reserved(reserved_milli);
+        self.settle(slot);
+    }
+
+    /// Judges those anew of whom nothing was heard for too long; temporary ones are forgotten when they are lost. While
+    /// nothing is heard at all nobody's silence counts.
+    pub fn tick(&mut self, hearing: Hearing, now: Millis) {
+        let mut silenced = 0;
+        while hearing.is_on()
+            && silenced < SILENCED_PER_TICK
+            && let Some((at, slot)) = self.due.first().copied()
+            && at <= now
+        {
+            self.due.pop_first();
+            let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { continue };
+            entry.due = None;
+            let state = hearing.state(&entry.node, now);
+            if state == NodeState::Lost && entry.node.report.description.temporary {
+                self.forget(slot);
+                silenced += 1;
+                continue;
+            }
+            entry.node.judge(state);
+            silenced += usize::from(self.settle(slot));
+            self.expect(slot, state);
+        }
+    }
+
+    /// Moves everything that was seen by the time in which nothing could be seen.
+    pub fn skip(&mut self, length_ms: u64) {
+        for entry in self.entries.iter_mut().flatten() {
+            entry.node.skip(length_ms);
+        }
+    }
+
+    /// Puts the node where it belongs in the index. Whether it was elsewhere.
+    fn settle(&mut self, slot: Slot) -> bool {
+        let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return false };
+        let berth = entry.node.berth(slot);
+        if berth == entry.berth {
+            return false;
+        }
+        self.index.shift(&entry.node.report.description, &entry.berth, &berth);
+        entry.berth = berth;
+        true
+    }
+
+    /// Has the node looked at when its silence counts; earlier, if that is so already.
+    fn expect(&mut self, slot: Slot, state: NodeState) {
+        let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return };
+        let Some(at) = silence_counts_at(&entry.node, state) else { return };
+        match entry.due {
+            Some(due) if due <= at => return,
+            Some(due) => drop(self.due.remove(&(due, slot))),
+            None => {}
+        }
+        entry.due = Some(at);
+        self.due.insert((at, slot));
+    }
+
+    fn forget(&mut self, slot: Slot) {
+        let Some(entry) = self.entries.get_mut(slot.0 as usize).and_then(Option::take) else { return };
+        self.index.take(&entry.node.report.description, &entry.berth);
+        self.slots.remove(&entry.node.report.node);
+        if let Some(due) = entry.due {
+            self.due.remove(&(due, slot));
+        }
+        self.free.push(slot);
+    }
+}
+
+fn has_same_shelves(a: &Description, b: &Description) -> bool {
+    (&a.region, &a.carriers, &a.namespaces) == (&b.region, &b.carriers, &b.namespaces)
+}
