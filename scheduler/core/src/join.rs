@@ -200,6 +200,13 @@ mod tests {
     }
 
     #[test]
+    fn a_grant_that_was_told_for_ever_is_answered_also_on_a_young_clock() {
+        let mut view = sample::view(vec![sample::report("a", "eu")]);
+        view.apply(sample::claimed("x", sample::claim("a", 7, ClaimState::Granted), u64::MAX), READY);
+        assert!(matches!(step(&view, READY), Step::Existing(home) if home.ttl_ms == GRANT_TTL_MS));
+    }
+
+    #[test]
     fn a_grant_that_cannot_be_opened_is_replaced_at_once() {
         type Change = fn(&mut View);
         let rows: [(&str, Change); 4] = [
