@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Serve(Box<Flags>),
     /// Runs scenarios with the real placement in simulated time, and holds the figures to their goals.
     Simulate(crate::simulate::Flags),
+    /// Says what is known of addresses: where they are, and which region and carrier the configuration gives them.
+    Locate(crate::locate::Flags),
 }
 
 #[derive(Debug, Args, Serialize)]
@@ -57,6 +59,13 @@ pub(crate) struct Flags {
     /// The certificates that Redis's own must be signed by, instead of the machine's roots.
     #[arg(long, env = "ROOST_STORE_CA_FILE", value_name = "FILE")]
     store_ca_file: Option<PathBuf>,
+    /// A GeoIP database that gives clients' regions (GeoLite2-City, GeoIP2-City, DBIP-City-Lite); read again when it
+    /// changes.
+    #[arg(long, env = "ROOST_GEO_CITY", value_name = "FILE")]
+    geo_city: Option<PathBuf>,
+    /// A GeoIP database that gives clients' carriers (GeoLite2-ASN, DBIP-ASN-Lite); read again when it changes.
+    #[arg(long, env = "ROOST_GEO_ASN", value_name = "FILE")]
+    geo_asn: Option<PathBuf>,
     /// A proxy, or a network of them, whose word on the client's address counts.
     #[arg(long, env = "ROOST_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
     trusted_proxy: Vec<String>,
@@ -107,6 +116,8 @@ pub(crate) struct Settings {
     pub store: String,
     pub store_prefix: String,
     pub store_ca_file: Option<PathBuf>,
+    pub geo_city: Option<PathBuf>,
+    pub geo_asn: Option<PathBuf>,
     #[serde(deserialize_with = "roost_server::client_address::networks")]
     pub trusted_proxy: Vec<IpNet>,
     pub trusted_header: TrustedHeader,
@@ -133,6 +144,8 @@ impl Default for Settings {
             store: "embedded".to_owned(),
             store_prefix: "roost".to_owned(),
             store_ca_file: None,
+            geo_city: None,
+            geo_asn: None,
             trusted_proxy: Vec::new(),
             trusted_header: TrustedHeader::default(),
             cors_origin: AllowedOrigins::default(),

@@ -52,6 +52,11 @@ pub(crate) enum Failure {
     Store(#[from] roost_store::InvalidSetting),
     #[error(transparent)]
     Record(#[from] crate::record::RecordError),
+    #[error(transparent)]
+    Geo(#[from] crate::geo::GeoError),
+    /// Of an argument of `locate`.
+    #[error("address {0:?}: expected an IPv4 or IPv6 address")]
+    Address(String),
     #[error("a listener failed")]
     Io(#[from] std::io::Error),
     #[error(transparent)]
@@ -68,9 +73,9 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Key(_) | Self::Tls(_) | Self::Telemetry(_) | Self::Store(_) | Self::Record(_) => 2,
-            Self::Listen(ListenError::Address { .. }) => 2,
+            Self::Listen(ListenError::Address { .. }) | Self::Geo(_) => 2,
             Self::Listen(ListenError::Unavailable { .. }) | Self::Io(_) | Self::Ended => 1,
-            Self::Plot(_) | Self::Missed { .. } => 1,
+            Self::Plot(_) | Self::Missed { .. } | Self::Address(_) => 1,
         }
     }
 }

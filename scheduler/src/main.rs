@@ -5,7 +5,9 @@ mod clock;
 mod config;
 mod decision_log;
 mod error;
+mod geo;
 mod inbound;
+mod locate;
 mod metrics;
 mod outbound;
 mod record;
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(flags) => run::serve(&flags),
         Command::Simulate(flags) => simulate::run(flags),
+        Command::Locate(flags) => locate::print(&flags),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

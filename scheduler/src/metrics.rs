@@ -9,6 +9,8 @@ use roost_proto::lookup::Outcome;
 use roost_server::Metrics as Registry;
 use roost_store::StoreError;
 
+use crate::geo::{Kind, Miss};
+
 /// The scheduler's metrics. No label names a room, user or address.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -28,6 +30,16 @@ pub(crate) struct Metrics {
     store_up: IntGauge,
     grace_left: IntGauge,
     record_dropped: IntCounter,
+    pub geo: GeoMetrics,
+}
+
+/// Of the GeoIP databases.
+#[derive(Debug)]
+pub(crate) struct GeoMetrics {
+    /// By kind, so that a lookup need not search for its own: those found, and those missed.
+    lookups: [(IntCounter, [IntCounter; Miss::ALL.len()]); 2],
+    reloads: IntCounterVec,
+    built: IntGaugeVec,
 }
 
 /// What the gauges show.
@@ -95,6 +107,7 @@ impl Metrics {
                 "How long the grace after a new run of the store still lasts.",
             ),
             record_dropped: registry.register(IntCounter::with_opts(dropped).expect(VALID)),
+            geo: GeoMetrics::new(&registry),
             registry,
         }
     }
@@ -164,6 +177,38 @@ impl Metrics {
         self.participants.set(levels.participants.into());
         self.store_up.set(levels.store_up.into());
         self.grace_left.set(i64::try_from(levels.grace_left_ms.div_ceil(1_000)).unwrap_or(i64::MAX));
+    }
+}
+
+impl GeoMetrics {
+    fn new(registry: &Registry) -> Self {
+        let opts = Opts::new("roost_geo_lookups_total", "Clients' addresses that were looked up, by what came of it.");
+        let lookups = registry.register(IntCounterVec::new(opts, &["database", "result"]).expect(VALID));
+        let opts = Opts::new("roost_geo_reloads_total", "GeoIP files that were read again: ok, or failed.");
+        let reloads = registry.register(IntCounterVec::new(opts, &["database", "result"]).expect(VALID));
+        let opts = Opts::new("roost_geo_database_built_timestamp_seconds", "When the GeoIP database in use was made.");
+        let built = registry.register(IntGaugeVec::new(opts, &["database"]).expect(VALID));
+        let of = |kind: Kind| {
+            let counter = |result: &str| lookups.with_label_values(&[kind.as_str(), result]);
+            (counter("found"), Miss::ALL.map(|miss| counter(miss.as_str())))
+        };
+        Self { lookups: [of(Kind::City), of(Kind::Asn)], reloads, built }
+    }
+
+    /// An address was looked up.
+    pub(crate) fn located(&self, kind: Kind, miss: Option<Miss>) {
+        let (found, missed) = &self.lookups[kind as usize];
+        miss.map_or(found, |miss| &missed[miss as usize]).inc();
+    }
+
+    /// A database made at that time is in use.
+    pub(crate) fn in_use(&self, kind: Kind, built_s: u64) {
+        self.built.with_label_values(&[kind.as_str()]).set(i64::try_from(built_s).unwrap_or(i64::MAX));
+    }
+
+    /// A file that has changed was read, with success or without.
+    pub(crate) fn reloaded(&self, kind: Kind, is_ok: bool) {
+        self.reloads.with_label_values(&[kind.as_str(), if is_ok { "ok" } else { "failed" }]).inc();
     }
 }
 

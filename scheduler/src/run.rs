@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use crate::app::{Rules, Scheduler, follow};
 use crate::config::{Flags, Settings};
 use crate::error::Failure;
+use crate::geo::{self, Geo};
 use crate::inbound::{admin, agents, public};
 use crate::outbound::commands::{self, Commands};
 use crate::outbound::store;
@@ -50,6 +51,7 @@ pub(crate) fn serve(flags: &Flags) -> Result<(), Failure> {
     tls::install_provider();
     // All that may be wrong with the configuration is found before anything is listened on.
     let store = store::open(&settings)?;
+    let geo = Geo::open(&settings, &rules.shared)?;
     let tls = match (&settings.tls_cert, &settings.tls_key) {
         (Some(cert), Some(key)) => Some(tls::server_config(cert, key)?),
         _ => None,
@@ -58,7 +60,7 @@ pub(crate) fn serve(flags: &Flags) -> Result<(), Failure> {
         return Ok(config::print("scheduler", &settings, &rules.shared)?);
     }
     telemetry::init(settings.log_format, &settings.log_level)?;
-    actix_web::rt::System::new().block_on(run(&settings, rules, store, tls))
+    actix_web::rt::System::new().block_on(run(&settings, rules, geo, store, tls))
 }
 
 /// Says on standard error why the process ends.
@@ -70,6 +72,7 @@ pub(crate) fn complain(failure: &Failure) {
 async fn run(
     settings: &Settings,
     rules: Rules,
+    geo: Geo,
     store: Arc<dyn Store>,
     tls: Option<Arc<ServerConfig>>,
 ) -> Result<(), Failure> {
@@ -84,7 +87,7 @@ async fn run(
     let entry = SchedulerEntry { id: new_id(), cluster_url, version: env!("CARGO_PKG_VERSION").to_owned() };
     let (stop, stopping) = watch::channel(false);
     let recorder = Recorder::start(settings, &rules.keys, &rules.shared.namespaces)?;
-    let scheduler = Arc::new(Scheduler::new(entry, rules, store, recorder, stopping));
+    let scheduler = Arc::new(Scheduler::new(entry, rules, geo, store, recorder, stopping));
     let servers = [
         public_server(public, tls, &scheduler)?,
         inner_server(admin, &scheduler, admin::configure, ADMIN_WORKERS)?,
@@ -165,6 +168,7 @@ fn spawn_tasks(scheduler: &Arc<Scheduler>) -> JoinSet<()> {
     tasks.spawn_local(follow::beat(scheduler.clone(), look));
     tasks.spawn_local(follow::tick(scheduler.clone()));
     tasks.spawn_local(commands::send_all(scheduler.clone(), waiting));
+    tasks.spawn_local(geo::follow(scheduler.clone()));
     tasks
 }
 

@@ -1,11 +1,9 @@
 //! TLS: the server's certificate, read again when its files change, and the roots that outgoing connections trust.
 
 use std::fmt;
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
@@ -15,8 +13,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-/// How often the files are looked at, at most.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
+use crate::stamp::{CHECK_EVERY, Stamp};
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +80,8 @@ struct Seen {
     stamps: Stamps,
 }
 
-/// Modification time, length and inode of both files; none if one cannot be looked at.
-type Stamps = [Option<(SystemTime, u64, u64)>; 2];
+/// Of both files.
+type Stamps = [Option<Stamp>; 2];
 
 impl Reloading {
     fn new(cert: &Path, key: &Path) -> Result<Self, TlsError> {
@@ -132,13 +129,7 @@ impl fmt::Debug for Reloading {
 }
 
 fn stamps(cert: &Path, key: &Path) -> Stamps {
-    [cert, key].map(|path| {
-        let stamp = |path: &Path| -> io::Result<_> {
-            let found = std::fs::metadata(path)?;
-            Ok((found.modified()?, found.len(), found.ino()))
-        };
-        stamp(path).ok()
-    })
+    [cert, key].map(Stamp::of)
 }
 
 fn read(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {

@@ -55,7 +55,7 @@ impl Geography {
         };
         listed(&self.subdivisions, subdivision)
             .or_else(|| listed(&self.countries, country))
-            .or_else(|| self.nearest(point?))
+            .or_else(|| self.nearest(point?).map(|(region, _)| region))
     }
 
     /// The carrier that has the autonomous system, or `AS` and its number.
@@ -67,14 +67,16 @@ impl Geography {
         }
     }
 
-    fn nearest(&self, (latitude, longitude): (f64, f64)) -> Option<Region> {
+    /// The region whose point is nearest to this one, and how far it is in kilometres.
+    #[must_use]
+    pub fn nearest(&self, (latitude, longitude): (f64, f64)) -> Option<(Region, f64)> {
         if !latitude.is_finite() || !longitude.is_finite() {
             return None;
         }
         let client = direction(latitude, longitude);
-        let far = |(direction, _): &&(Direction, Region)| haversine(*direction, client);
-        let nearest = self.points.iter().min_by(|a, b| far(a).total_cmp(&far(b)));
-        nearest.map(|(_, region)| region.clone())
+        let far = self.points.iter().map(|(direction, region)| (haversine(*direction, client), region));
+        let (far, region) = far.min_by(|(a, _), (b, _)| a.total_cmp(b))?;
+        Some((region.clone(), kilometres(far)))
     }
 }
 
@@ -92,6 +94,12 @@ fn direction(latitude: f64, longitude: f64) -> Direction {
 /// which needs no sine for each of them.
 fn haversine(a: Direction, b: Direction) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>() / 4.0
+}
+
+/// The distance on the globe that a haversine h stands for: 2 R · arcsin √h, R the mean radius of the earth.
+fn kilometres(haversine: f64) -> f64 {
+    const RADIUS_KM: f64 = 6_371.0;
+    2.0 * RADIUS_KM * haversine.sqrt().min(1.0).asin()
 }
 
 #[cfg(test)]
@@ -133,8 +141,7 @@ mod tests {
         assert!(far([0.0, 179.0], [0.0, -179.0]) < far([0.0, 179.0], [0.0, 176.0]));
         assert!(far([89.0, 0.0], [89.0, 180.0]) < far([89.0, 0.0], [86.0, 0.0]));
         // The formula in its usual form, and a distance that is known: Frankfurt to Shanghai, 8 860 km.
-        let radius_km = 6_371.0;
-        let km = 2.0 * radius_km * far(FRANKFURT, SHANGHAI).sqrt().asin();
+        let km = kilometres(far(FRANKFURT, SHANGHAI));
         assert!((8_800.0..8_900.0).contains(&km), "{km}");
         let half = |a: f64, b: f64| ((a - b).to_radians() / 2.0).sin().powi(2);
         for (a, b) in [(FRANKFURT, SHANGHAI), (SHANGHAI, HONOLULU), (FRANKFURT, FRANKFURT)] {

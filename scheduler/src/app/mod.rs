@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::clock::Clock;
 use crate::decision_log::DecisionLog;
+use crate::geo::Geo;
 use crate::metrics::Metrics;
 use crate::record::Recorder;
 
@@ -34,6 +35,7 @@ pub(crate) struct Scheduler {
     /// This scheduler, as others know it.
     pub entry: SchedulerEntry,
     pub rules: Rules,
+    pub geo: Geo,
     pub store: Arc<dyn Store>,
     pub clock: Clock,
     pub metrics: Metrics,
@@ -65,6 +67,7 @@ impl Scheduler {
     pub(crate) fn new(
         entry: SchedulerEntry,
         rules: Rules,
+        geo: Geo,
         store: Arc<dyn Store>,
         recorder: Option<Recorder>,
         stopping: watch::Receiver<bool>,
@@ -73,6 +76,7 @@ impl Scheduler {
         Self {
             entry,
             rules,
+            geo,
             store,
             metrics: Metrics::new(),
             decisions: DecisionLog::default(),

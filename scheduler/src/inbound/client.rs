@@ -24,23 +24,29 @@ pub(super) fn is_believed(request: &HttpRequest, namespace: &NamespaceId, schedu
             .is_some_and(|(_, key)| key.allows(namespace))
 }
 
-/// The client: what the caller says if it is believed, else only where the request came from.
+/// The client: what the caller says if it is believed, and for what is not said, where the request came from.
 pub(super) fn described(
     request: &HttpRequest,
     body: &mut LookupRequest,
     believed: bool,
     scheduler: &Scheduler,
 ) -> Client {
-    let from = || address(request, scheduler);
-    if believed {
-        let ip = body.client_ip.map(|ip| ip.to_canonical()).or_else(from);
-        Client { ip, region: body.region.take(), carrier: body.carrier.take() }
-    } else {
-        Client { ip: from(), region: None, carrier: None }
-    }
+    let said = if believed { said(body) } else { Client::default() };
+    let ip = said.ip.or_else(|| address(request, scheduler));
+    scheduler.geo.complete(Client { ip, ..said }, &scheduler.metrics)
 }
 
-/// The client that an operator speaks of: nothing but what is said of it.
-pub(super) fn spoken_of(body: &mut LookupRequest) -> Client {
+/// The client of a request that says nothing of it.
+pub(super) fn at_the_door(request: &HttpRequest, scheduler: &Scheduler) -> Client {
+    let client = Client { ip: address(request, scheduler), ..Client::default() };
+    scheduler.geo.complete(client, &scheduler.metrics)
+}
+
+/// The client that an operator speaks of, who is somewhere else.
+pub(super) fn spoken_of(body: &mut LookupRequest, scheduler: &Scheduler) -> Client {
+    scheduler.geo.complete(said(body), &scheduler.metrics)
+}
+
+fn said(body: &mut LookupRequest) -> Client {
     Client { ip: body.client_ip.map(|ip| ip.to_canonical()), region: body.region.take(), carrier: body.carrier.take() }
 }

@@ -9,7 +9,6 @@ use actix_ws::{AggregatedMessage, AggregatedMessageStream, MessageStream, Protoc
 use futures_util::StreamExt as _;
 use roost_proto::error::{CloseReason, Code, Problem};
 use roost_proto::id::{NamespaceId, PeerId, RoomKey, RoomName};
-use roost_proto::lookup::Client;
 use roost_proto::redirect::{
     DEFAULT_NAMESPACE, MAX_REDIRECTS, Redirect, SignalingQuery, SoraClient, SoraServer, location,
 };
@@ -100,8 +99,8 @@ async fn find(
         return Err(Problem::new(Code::TooManyRedirects, detail));
     }
     let started = Instant::now();
-    tracing::debug!(client = ?client::address(request, scheduler), "a client is to be redirected");
-    let client = Client { ip: client::address(request, scheduler), ..Client::default() };
+    let client = client::at_the_door(request, scheduler);
+    tracing::debug!(?client, "a client is to be redirected");
     let asked = Asked { key, client, expected_participants: None, avoid: Vec::new(), alternatives: 0 };
     match scheduler.look_up(&asked).await {
         Ok(Found { outcome, home, .. }) => {

@@ -8,6 +8,7 @@ mod decision_log;
 mod door;
 mod explain;
 mod failover;
+mod geo;
 mod lookup;
 mod process;
 mod record;
