@@ -6,6 +6,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 use roost_proto::admin::NodeCounts;
 use roost_proto::error::{Code, ReasonCount};
 use roost_proto::lookup::Outcome;
+use roost_scheduler_core::view::Totals;
 use roost_server::Metrics as Registry;
 use roost_store::StoreError;
 
@@ -22,6 +23,7 @@ pub(crate) struct Metrics {
     rejections: IntCounterVec,
     redirects: IntCounterVec,
     nodes: IntGaugeVec,
+    nodes_distrusted: IntGauge,
     rooms: IntGauge,
     participants: IntGauge,
     agents: IntGauge,
@@ -45,9 +47,8 @@ pub(crate) struct GeoMetrics {
 /// What the gauges show.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Levels {
-    pub nodes: NodeCounts,
+    pub totals: Totals,
     pub rooms: usize,
-    pub participants: u32,
     pub store_up: bool,
     pub grace_left_ms: u64,
 }
@@ -88,6 +89,10 @@ impl Metrics {
             ),
             redirects: counters("roost_redirects_total", "Clients redirected by WebSocket, by dialect.", &["dialect"]),
             nodes: registry.register(IntGaugeVec::new(nodes, &["state"]).expect(VALID)),
+            nodes_distrusted: gauge(
+                "roost_nodes_distrusted",
+                "Nodes that are not lost and report numbers that cannot be.",
+            ),
             rooms: gauge("roost_rooms", "Rooms that are granted or open."),
             participants: gauge("roost_participants", "Participants that joined, on all nodes that are not lost."),
             agents: gauge("roost_agent_connections", "Agents that use this scheduler as their store."),
@@ -169,12 +174,13 @@ impl Metrics {
 
     /// Shows how things are now.
     pub(crate) fn show(&self, levels: Levels) {
-        let NodeCounts { alive, suspect, lost } = levels.nodes;
+        let NodeCounts { alive, suspect, lost } = levels.totals.nodes;
         for (state, count) in [("alive", alive), ("suspect", suspect), ("lost", lost)] {
             self.nodes.with_label_values(&[state]).set(count.into());
         }
+        self.nodes_distrusted.set(levels.totals.distrusted.into());
         self.rooms.set(i64::try_from(levels.rooms).unwrap_or(i64::MAX));
-        self.participants.set(levels.participants.into());
+        self.participants.set(levels.totals.participants.into());
         self.store_up.set(levels.store_up.into());
         self.grace_left.set(i64::try_from(levels.grace_left_ms.div_ceil(1_000)).unwrap_or(i64::MAX));
     }

@@ -162,8 +162,8 @@ mod tests {
     use super::*;
     use crate::sample;
     use proptest::prelude::*;
-    use roost_proto::id::{NamespaceId, NodeId, Region};
-    use roost_proto::policy;
+    use roost_proto::id::{Carrier, NamespaceId, NodeId, Region};
+    use roost_proto::policy::{self, Policy};
     use roost_proto::report::{Mode, Report};
 
     #[test]
@@ -177,6 +177,42 @@ mod tests {
                 assert_eq!(place(&view, &request).unwrap().node.report.node.as_str(), node);
             }
         }
+    }
+
+    #[test]
+    fn a_placement_that_succeeds_allocates_nothing() {
+        let regions = ["cn/east/shanghai", "cn/east", "cn/north", "eu"];
+        let reports = (0..400).map(|i| {
+            let mut report = sample::report(&format!("n{i}"), regions[i % 4]);
+            report.participants = i as u32 % 120;
+            report.description.carriers = [vec![], vec![Carrier::new("telecom").unwrap()]][i % 2].clone();
+            report
+        });
+        let mut view = sample::view(reports.collect());
+        let key = sample::room("x");
+        let (near, far) = (Region::new("cn/east/shanghai").unwrap(), Region::new("us/east").unwrap());
+        let (own, other) = (Carrier::new("telecom").unwrap(), Carrier::new("mobile").unwrap());
+        let avoid: Vec<_> = (0..16).map(|i| sample::node(&format!("n{i}"))).collect();
+        let fenced = Policy { fence: vec![Region::new("cn/north").unwrap(), near.clone()], ..Policy::default() };
+        let requests = [
+            request(&key),
+            Request { region: Some(&near), carrier: Some(&own), ..request(&key) },
+            Request { region: Some(&near), carrier: Some(&other), avoid: &avoid, ..request(&key) },
+            Request { region: Some(&far), carrier: Some(&other), ..request(&key) },
+            Request { region: Some(&far), carrier: Some(&own), ..Request::new(&key, &fenced) },
+        ];
+        for listens in [true, false] {
+            if !listens {
+                view.stop_listening(sample::READY);
+            }
+            for (row, request) in requests.iter().enumerate() {
+                let made = allocation_counter::measure(|| assert!(place(&view, request).is_ok()));
+                assert_eq!(made.count_total, 0, "row {row}, listens: {listens}");
+            }
+        }
+        let everywhere: Vec<_> = (0..400).map(|i| sample::node(&format!("n{i}"))).collect();
+        let refused = Request { avoid: &everywhere, ..request(&key) };
+        assert!(allocation_counter::measure(|| assert!(place(&view, &refused).is_err())).count_total > 0);
     }
 
     #[test]

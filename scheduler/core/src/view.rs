@@ -34,6 +34,16 @@ pub struct View {
     old_reports: u64,
 }
 
+/// Sums over all nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    pub nodes: NodeCounts,
+    /// Nodes that are not lost and report numbers that cannot be.
+    pub distrusted: u32,
+    /// Participants on all nodes that are not lost.
+    pub participants: u32,
+}
+
 /// What is to be done because of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
@@ -250,25 +260,23 @@ impl View {
         }
     }
 
-    /// How many nodes are in which state.
+    /// How many nodes are in which state, and what they come to.
     #[must_use]
-    pub fn counts(&self, now: Millis) -> NodeCounts {
-        let mut counts = NodeCounts::default();
+    pub fn totals(&self, now: Millis) -> Totals {
+        let mut totals = Totals::default();
         for node in self.nodes.iter() {
             match self.state(node, now) {
-                NodeState::Alive => counts.alive += 1,
-                NodeState::Suspect => counts.suspect += 1,
-                NodeState::Lost => counts.lost += 1,
+                NodeState::Alive => totals.nodes.alive += 1,
+                NodeState::Suspect => totals.nodes.suspect += 1,
+                NodeState::Lost => {
+                    totals.nodes.lost += 1;
+                    continue;
+                }
             }
+            totals.distrusted += u32::from(node.is_distrusted());
+            totals.participants = totals.participants.saturating_add(node.report.participants);
         }
-        counts
-    }
-
-    /// Participants on all nodes that are not lost.
-    #[must_use]
-    pub fn participants(&self, now: Millis) -> u32 {
-        let living = self.nodes.iter().filter(|node| self.state(node, now) != NodeState::Lost);
-        living.fold(0, |sum, node| sum.saturating_add(node.report.participants))
+        totals
     }
 
     /// How many reports changed nothing, because a later one of their node had come before. A watch that begins tells some
@@ -395,7 +403,7 @@ mod tests {
             if is_noticed {
                 view.tick(later);
             }
-            assert_eq!(view.counts(later), NodeCounts { alive: 1, suspect: 0, lost: 0 }, "{is_noticed}");
+            assert_eq!(view.totals(later).nodes, NodeCounts { alive: 1, suspect: 0, lost: 0 }, "{is_noticed}");
             assert!(!view.was_silent(&home, later), "{is_noticed}");
         }
         sample::pass(&mut view, later, later.plus(3_999));
@@ -429,7 +437,7 @@ mod tests {
                 now = now.plus(250);
                 view.tick(now);
             }
-            assert_eq!(view.counts(now).lost, u32::from(!temporary), "{temporary} {leaves}");
+            assert_eq!(view.totals(now).nodes.lost, u32::from(!temporary), "{temporary} {leaves}");
         }
     }
 

@@ -12,6 +12,7 @@ impl Scheduler {
         let schedulers = schedulers.unwrap_or_else(|_| vec![self.entry.clone()]);
         let now = self.clock.now();
         let view = self.view();
+        let totals = view.totals(now);
         let grace_left_ms = view.grace.longest_left_ms(now);
         ClusterView {
             scheduler: self.entry.id.clone(),
@@ -22,9 +23,9 @@ impl Scheduler {
                 .map(|entry| SchedulerView { id: entry.id, cluster_url: entry.cluster_url, version: entry.version })
                 .collect(),
             store: StoreView { kind: self.store.kind().to_owned(), reachable: view.is_listening() },
-            nodes: view.counts(now),
+            nodes: totals.nodes,
             rooms: u32::try_from(view.rooms.len()).unwrap_or(u32::MAX),
-            participants: view.participants(now),
+            participants: totals.participants,
             grace_left_ms: (grace_left_ms > 0).then_some(grace_left_ms),
         }
     }

@@ -190,9 +190,8 @@ impl Scheduler {
         let (levels, old_reports) = {
             let view = self.view();
             let levels = Levels {
-                nodes: view.counts(now),
+                totals: view.totals(now),
                 rooms: view.rooms.len(),
-                participants: view.participants(now),
                 store_up: view.is_listening(),
                 grace_left_ms: view.grace.longest_left_ms(now),
             };

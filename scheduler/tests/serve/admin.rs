@@ -54,6 +54,28 @@ async fn a_node_is_shown_as_it_reports() {
 }
 
 #[tokio::test]
+async fn a_node_whose_numbers_cannot_be_is_shown_as_such_and_taken_after_all_others() {
+    let (scheduler, fra, _iad) = Scheduler::with_two_nodes().await;
+    for (cpu_permille, distrusted, gauge, taken) in
+        [(5_000, json!(["host.cpu_permille 5000: expected at most 1100"]), 1, "iad-1"), (500, Value::Null, 0, "fra-1")]
+    {
+        fra.say(|report| report.host.cpu_permille = cpu_permille);
+        let node = crate::wait::until("the report came", || async {
+            let node = scheduler.admin("/v1/nodes/fra-1").await;
+            (node["host"]["cpu_permille"] == cpu_permille).then_some(node)
+        })
+        .await;
+        assert_eq!(node["distrusted"], distrusted);
+        assert_eq!(scheduler.lookup_from("eu", &format!("room-{gauge}")).await["node"]["id"], taken);
+        crate::wait::until("the gauge shows it", || async {
+            let metrics = scheduler.http.get(format!("http://{}/metrics", scheduler.admin)).send().await.unwrap();
+            metrics.text().await.unwrap().contains(&format!("\nroost_nodes_distrusted {gauge}\n")).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn each_listener_describes_itself_and_its_health() {
     let (scheduler, _fra, _iad) = Scheduler::with_two_nodes().await;
     let public: Value = scheduler.get("/openapi.json").await.json().await.unwrap();
