@@ -76,16 +76,16 @@ pub struct Evidence {
 pub fn decide(view: &View, request: &Request<'_>, evidence: &Evidence, now: Millis) -> Step {
     match view.room(request.key, now) {
         None => assign(view, request, None, now),
-        Some(room) if !evidence.record_read && !view.rooms.is_confirmed(room) => Step::Read,
-        Some(room) if room.state == ClaimState::Granted => granted(view, request, room, now),
-        Some(room) => open(view, request, room, evidence, now),
+        Some(room) if !evidence.record_read && !view.rooms.is_confirmed(&room) => Step::Read,
+        Some(room) if room.state == ClaimState::Granted => granted(view, request, &room, now),
+        Some(room) => open(view, request, &room, evidence, now),
     }
 }
 
 /// Rule 22: a grant to an incarnation that is over is replaced at once. So is one to a node that could not open the room
 /// or that the client avoids.
-fn granted(view: &View, request: &Request<'_>, room: &Room, now: Millis) -> Step {
-    let Some(node) = view.node(&room.node) else {
+fn granted(view: &View, request: &Request<'_>, room: &Room<'_>, now: Millis) -> Step {
+    let Some(node) = view.node(room.node) else {
         return if view.has_heard_all(now) {
             assign(view, request, room.claim(), now)
         } else {
@@ -108,13 +108,13 @@ fn granted(view: &View, request: &Request<'_>, room: &Room, now: Millis) -> Step
 }
 
 /// An open room stays where it is, unless its node is proven to be over (rule 12).
-fn open(view: &View, request: &Request<'_>, room: &Room, evidence: &Evidence, now: Millis) -> Step {
-    let node = view.node(&room.node);
+fn open(view: &View, request: &Request<'_>, room: &Room<'_>, evidence: &Evidence, now: Millis) -> Step {
+    let node = view.node(room.node);
     let is_doubtful =
         node.is_none_or(|node| node.report.incarnation > room.incarnation || view.state(node, now) == NodeState::Lost);
     if is_doubtful && view.was_silent(room, now) && view.grace.left_ms(room.node.bucket(), now) == 0 {
         match &evidence.lease {
-            Some((node, incarnation, is_over)) if *node == room.node && *incarnation == room.incarnation => {
+            Some((node, incarnation, is_over)) if node == room.node && *incarnation == room.incarnation => {
                 if *is_over {
                     return assign(view, request, room.claim(), now);
                 }
@@ -153,7 +153,7 @@ fn assign(view: &View, request: &Request<'_>, seen: Option<Claim>, now: Millis) 
     };
     // Rule 2: a record of an earlier run is void, the store will find none.
     let seen = seen.filter(|claim| claim.run == *run);
-    Step::Grant { home, run: run.clone(), seen, expected: view.expected(request), rung }
+    Step::Grant { home, run: run.clone(), seen, expected: view.expected(request, now), rung }
 }
 
 fn home(node: &Node, incarnation: Incarnation, epoch: Epoch, ttl_ms: u64) -> Home {

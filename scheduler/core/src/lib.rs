@@ -15,12 +15,15 @@ pub mod load;
 pub mod node;
 pub mod nodes;
 pub mod place;
+mod record;
 pub mod region;
 pub mod request;
+pub mod reserve;
 pub mod room;
 #[cfg(test)]
 mod sample;
 pub mod score;
+pub mod size;
 pub mod time;
 pub mod trust;
 pub mod view;

@@ -65,7 +65,7 @@ impl Hearing {
     /// that it is over. Of one that has not reported, its claim is the last sign. `lease_ms` is for nodes of which
     /// nothing is known.
     #[must_use]
-    pub fn was_silent(&self, node: Option<&Node>, room: &Room, lease_ms: u64, now: Millis) -> bool {
+    pub fn was_silent(&self, node: Option<&Node>, room: &Room<'_>, lease_ms: u64, now: Millis) -> bool {
         if self.until.is_some() {
             return false;
         }
@@ -99,9 +99,8 @@ mod tests {
     use super::*;
     use crate::room::Rooms;
     use crate::sample;
-    use crate::time::DEFAULT_LEASE_MS;
     use roost_proto::id::Incarnation;
-    use roost_proto::room::{Claim, ClaimState};
+    use roost_proto::room::{Claim, ClaimState, Expected};
 
     fn hearing() -> Hearing {
         let mut hearing = Hearing::none(Millis(0));
@@ -129,7 +128,7 @@ mod tests {
         let mut hearing = hearing();
         hearing.end(Millis(1_000));
         assert_eq!(hearing.state(&node, Millis(600_000)), NodeState::Alive);
-        assert!(!hearing.was_silent(Some(&node), &home(1, 0), DEFAULT_LEASE_MS, Millis(600_000)));
+        assert!(!was_silent(hearing, Some(&node), (1, 0), 600_000));
     }
 
     #[test]
@@ -138,18 +137,17 @@ mod tests {
         let mut hearing = hearing();
         hearing.end(Millis(3_000));
         assert_eq!(hearing.begin(Millis(9_000)), 6_000);
-        assert!(!hearing.was_silent(Some(&node), &home(1, 0), DEFAULT_LEASE_MS, Millis(12_999)));
-        assert!(hearing.was_silent(Some(&node), &home(1, 0), DEFAULT_LEASE_MS, Millis(13_000)));
-        assert!(!hearing.was_silent(None, &home(1, 0), 5_000, Millis(13_999)));
-        assert!(hearing.was_silent(None, &home(1, 0), 5_000, Millis(14_000)));
+        assert!(!was_silent(hearing, Some(&node), (1, 0), 12_999));
+        assert!(was_silent(hearing, Some(&node), (1, 0), 13_000));
+        assert!(!was_silent(hearing, None, (1, 0), 13_999));
+        assert!(was_silent(hearing, None, (1, 0), 14_000));
     }
 
     #[test]
     fn an_incarnation_that_was_followed_by_another_is_judged_by_its_own_silence() {
         let mut node = Node::new(sample::numbered("a", 1, 9), Millis(1_000));
         node.fold(sample::numbered("a", 2, 1), Millis(3_000));
-        let silent =
-            |incarnation, now| hearing().was_silent(Some(&node), &home(incarnation, 0), DEFAULT_LEASE_MS, Millis(now));
+        let silent = |incarnation, now| was_silent(hearing(), Some(&node), (incarnation, 0), now);
         assert!(!silent(1, 4_999) && silent(1, 5_000), "the lease of the first ran from its own last report");
         assert!(!silent(2, 5_000), "the second is alive");
     }
@@ -159,23 +157,24 @@ mod tests {
         let mut node = Node::new(sample::report("a", "eu"), Millis(0));
         node.leave(Incarnation(1));
         assert_eq!(hearing().state(&node, Millis(1)), NodeState::Lost);
-        assert!(hearing().was_silent(Some(&node), &home(1, 0), DEFAULT_LEASE_MS, Millis(1)));
+        assert!(was_silent(hearing(), Some(&node), (1, 0), 1));
     }
 
     #[test]
     fn an_incarnation_that_has_not_reported_is_silent_only_a_lease_after_its_claim() {
         let lost = Node::new(sample::report("a", "eu"), Millis(0));
-        for node in [None, Some(&lost)] {
-            let silent = |now| hearing().was_silent(node, &home(2, 60_000), DEFAULT_LEASE_MS, Millis(now));
-            assert!(!silent(63_999) && silent(64_000), "{}", node.is_some());
+        for (node, lease_ms) in [(None, 5_000), (Some(&lost), 4_000)] {
+            let silent = |now| was_silent(hearing(), node, (2, 60_000), now);
+            assert!(!silent(60_000 + lease_ms - 1) && silent(60_000 + lease_ms), "{}", node.is_some());
         }
     }
 
-    /// A room that is open at `a`, of which was told at `told`.
-    fn home(incarnation: u64, told: u64) -> Room {
+    /// Whether the home of a room that is open at `a`, of which was told at `told`, was silent.
+    fn was_silent(hearing: Hearing, node: Option<&Node>, (incarnation, told): (u64, u64), now: u64) -> bool {
         let claim = Claim { incarnation: Incarnation(incarnation), ..sample::claim("a", 7, ClaimState::Open) };
         let mut rooms = Rooms::default();
-        rooms.fold_claim(sample::room("x"), claim, 0, Millis(told));
-        rooms.get(&sample::room("x"), Millis(told)).unwrap().clone()
+        rooms.fold_claim(sample::room("x"), claim, (0, Expected::default()), Millis(told));
+        let room = rooms.get(&sample::room("x"), Millis(told)).unwrap();
+        hearing.was_silent(node, &room, 5_000, Millis(now))
     }
 }

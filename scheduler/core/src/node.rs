@@ -125,6 +125,12 @@ impl Node {
         self.reserved_milli = reserved_milli;
     }
 
+    /// What is reserved on the node, in thousandths of a participant.
+    #[must_use]
+    pub fn reserved_milli(&self) -> u64 {
+        self.reserved_milli
+    }
+
     /// What is reserved on the node, in thousandths of its capacity.
     #[must_use]
     pub fn reserved_permille(&self) -> u32 {

@@ -20,6 +20,9 @@ use crate::trust::doubts;
 
 /// How many rooms a tick looks at for ones that are over.
 const SWEPT_PER_TICK: usize = 2_000;
+/// How many rooms a tick looks at whose reservations are due to change. A room takes at most as many steps as
+/// [`crate::time::EXPECT_MS`] has, so that this is enough for thousands of grants a second.
+const STEPS_PER_TICK: usize = 10_000;
 
 /// All that a scheduler knows.
 #[derive(Debug, Clone)]
@@ -103,7 +106,7 @@ impl View {
             Event::Claimed { key, claim, ttl_ms, expected } => self.fold_claim(key, claim, (ttl_ms, expected), now),
             Event::Released { key, epoch } => {
                 self.grace.see_epoch(key.bucket(), epoch);
-                self.rooms.forget(&key, epoch);
+                self.forget(&key, epoch);
                 Wanted::Nothing
             }
             Event::Reported(report) => self.fold_report(*report, now),
@@ -116,13 +119,7 @@ impl View {
 
     /// Folds a claim that the store told of, be it in an event or in an answer: with how long a grant holds in ms, and
     /// what is expected of it.
-    pub fn fold_claim(
-        &mut self,
-        key: RoomKey,
-        mut claim: Claim,
-        (ttl_ms, _expected): (u64, Expected),
-        now: Millis,
-    ) -> Wanted {
+    pub fn fold_claim(&mut self, key: RoomKey, mut claim: Claim, told: (u64, Expected), now: Millis) -> Wanted {
         let bucket = key.bucket();
         self.grace.see_epoch(bucket, claim.epoch);
         let wanted = match self.grace.run(bucket) {
@@ -132,11 +129,22 @@ impl View {
             }
             _ => Wanted::Runs,
         };
-        if let Some(node) = self.nodes.get(&claim.node) {
-            claim.node = node.report.node.clone();
-        }
-        self.rooms.fold_claim(key, claim, ttl_ms, now);
+        self.rooms.fold_claim(key, claim, told, now);
+        self.share_reservations();
         wanted
+    }
+
+    /// Forgets a room that has ended, if it is known in this generation or an earlier one.
+    pub fn forget(&mut self, key: &RoomKey, epoch: Epoch) {
+        self.rooms.forget(key, epoch);
+        self.share_reservations();
+    }
+
+    /// Tells nodes what is reserved on them. One that is not known yet is told when it is.
+    fn share_reservations(&mut self) {
+        while let Some((id, reserved_milli)) = self.rooms.take_changed() {
+            self.nodes.set_reserved(&id, reserved_milli);
+        }
     }
 
     fn fold_report(&mut self, mut report: Report, now: Millis) -> Wanted {
@@ -144,17 +152,22 @@ impl View {
         let ended = std::mem::take(&mut report.ended);
         let (id, incarnation) = (report.node.clone(), report.incarnation);
         self.grace.see_lease(report.lease_ms);
+        let known = self.nodes.len();
         let folded = self.nodes.fold(report, now);
         if folded == Folded::Old {
             self.old_reports += 1;
             return Wanted::Nothing;
         }
-        for room in changed {
+        for room in &changed {
             self.grace.see_epoch(room.key.bucket(), room.epoch);
             self.rooms.fold_report(room, &id, incarnation, now);
         }
-        for room in ended {
+        for room in &ended {
             self.rooms.forget(&room.key, room.epoch);
+        }
+        self.share_reservations();
+        if self.nodes.len() > known {
+            self.nodes.set_reserved(&id, self.rooms.reserved_milli(&id));
         }
         if folded == Folded::Incomplete { Wanted::FullReport(id, incarnation) } else { Wanted::Nothing }
     }
@@ -168,6 +181,7 @@ impl View {
         self.ticked = now;
         let hearing = self.hearing;
         self.nodes.tick(hearing, now);
+        self.rooms.step(STEPS_PER_TICK, now);
         let grace_ms = self.grace.length_ms();
         let told = hearing.is_on() && now.since(self.watch_began) > grace_ms;
         let (grace, nodes) = (&self.grace, &self.nodes);
@@ -178,11 +192,12 @@ impl View {
                 || is_void(grace, key, room, now)
                 || is_ghost(nodes, hearing, room, now)
         });
+        self.share_reservations();
     }
 
     /// The room, unless its grant expired or its run is over with nobody having said so again.
     #[must_use]
-    pub fn room(&self, key: &RoomKey, now: Millis) -> Option<&Room> {
+    pub fn room(&self, key: &RoomKey, now: Millis) -> Option<Room<'_>> {
         self.rooms.get(key, now).filter(|room| !is_void(&self.grace, key, room, now))
     }
 
@@ -194,9 +209,9 @@ impl View {
 
     /// How many participants a new room of this request is to be counted as.
     #[must_use]
-    pub fn expected(&self, request: &Request<'_>) -> Expected {
+    pub fn expected(&self, request: &Request<'_>, now: Millis) -> Expected {
         let hint = request.hint.unwrap_or(0);
-        Expected { participants: if hint == 0 { 4 } else { hint }, hint }
+        Expected { participants: self.rooms.sizes().expected(request.key, hint, now).into(), hint }
     }
 
     /// The node, whatever its state.
@@ -218,8 +233,8 @@ impl View {
 
     /// Rule 12 (b): we heard nothing of the room's home for a full lease, or it said itself that it is over.
     #[must_use]
-    pub fn was_silent(&self, room: &Room, now: Millis) -> bool {
-        self.hearing(now).was_silent(self.nodes.get(&room.node), room, self.grace.length_ms(), now)
+    pub fn was_silent(&self, room: &Room<'_>, now: Millis) -> bool {
+        self.hearing(now).was_silent(self.nodes.get(room.node), room, self.grace.length_ms(), now)
     }
 
     /// Whether we have listened for so long that every living node has reported.
@@ -313,18 +328,18 @@ impl View {
 }
 
 /// Rule 2: a record of an earlier run is void when the grace is over in which its node could have asserted it again.
-fn is_void(grace: &Grace, key: &RoomKey, room: &Room, now: Millis) -> bool {
+fn is_void(grace: &Grace, key: &RoomKey, room: &Room<'_>, now: Millis) -> bool {
     let bucket = key.bucket();
-    let Some(run) = &room.run else { return false };
+    let Some(run) = room.run else { return false };
     let Some(current) = grace.run(bucket) else { return false };
     // A grant is worth nothing beyond its run: nobody is there who would assert it.
     run != current && (room.state == ClaimState::Granted || grace.left_ms(bucket, now) == 0)
 }
 
 /// A room that only a report told of, by an incarnation that is over: no claim will end it.
-fn is_ghost(nodes: &Nodes, hearing: Hearing, room: &Room, now: Millis) -> bool {
+fn is_ghost(nodes: &Nodes, hearing: Hearing, room: &Room<'_>, now: Millis) -> bool {
     room.run.is_none()
-        && nodes.get(&room.node).is_none_or(|node| {
+        && nodes.get(room.node).is_none_or(|node| {
             node.report.incarnation != room.incarnation || hearing.state(node, now) == NodeState::Lost
         })
 }
@@ -397,17 +412,17 @@ mod tests {
     fn a_stalled_scheduler_does_not_take_its_own_absence_for_its_nodes() {
         let mut view = sample::view(vec![sample::report("a", "eu")]);
         view.apply(sample::claimed("x", sample::claim("a", 7, ClaimState::Open), 0), READY);
-        let home = view.room(&sample::room("x"), READY).unwrap().clone();
+        let was_silent = |view: &View, now| view.was_silent(&view.room(&sample::room("x"), READY).unwrap(), now);
         let later = READY.plus(20_000);
         for is_noticed in [false, true] {
             if is_noticed {
                 view.tick(later);
             }
             assert_eq!(view.totals(later).nodes, NodeCounts { alive: 1, suspect: 0, lost: 0 }, "{is_noticed}");
-            assert!(!view.was_silent(&home, later), "{is_noticed}");
+            assert!(!was_silent(&view, later), "{is_noticed}");
         }
         sample::pass(&mut view, later, later.plus(3_999));
-        assert!(!view.was_silent(&home, later.plus(3_999)) && view.was_silent(&home, later.plus(4_000)));
+        assert!(!was_silent(&view, later.plus(3_999)) && was_silent(&view, later.plus(4_000)));
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Scheduler {
                 break survey.explained(concluded, &request);
             }
         };
-        let expected_participants = self.view().expected(&request).participants;
+        let expected_participants = self.view().expected(&request, self.clock.now()).participants;
         let candidate_count = u32::try_from(ranking.candidates.len()).unwrap_or(u32::MAX);
         let rejection_counts = ranking.counts.clone();
         let page = page(ranking, cut, step.home().is_some(), &request);

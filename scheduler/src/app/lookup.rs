@@ -362,7 +362,7 @@ impl Scheduler {
             Some(claim) => drop(view.fold_claim(key.clone(), claim, (0, Expected::default()), now)),
             None => {
                 if let Some(epoch) = known {
-                    view.rooms.forget(key, epoch);
+                    view.forget(key, epoch);
                 }
             }
         }

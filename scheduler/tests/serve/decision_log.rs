@@ -38,7 +38,7 @@ async fn a_decision_is_one_line_with_a_field_for_each_part() {
         ("rung", json!("region+carrier")),
         ("region", json!("eu/central")),
         ("carrier", json!("telekom")),
-        ("expected", json!(12)),
+        ("expected", json!(10)),
         ("hint", json!(12)),
         ("standing", json!("sound")),
         ("load_band", json!(0)),

@@ -250,7 +250,7 @@ impl<'a> World<'a> {
         let key = &self.plan.rooms[self.plan.visits[lookup.visit as usize].room as usize].key;
         let Mind::Core(core) = &self.schedulers[lookup.scheduler].mind else { return };
         let home = core.view.room(key, self.now).filter(|room| room.state == ClaimState::Open);
-        let node = home.and_then(|room| self.numbers.get(&room.node)).copied();
+        let node = home.and_then(|room| self.numbers.get(room.node)).copied();
         self.tally.rejected(refused);
         match node {
             Some(node) => self.turn_away(lookup.visit, node),
@@ -270,7 +270,7 @@ impl Core {
     ) {
         match (current, known) {
             (Some(claim), _) => drop(self.view.fold_claim(key.clone(), claim, (0, Expected::default()), now)),
-            (None, Some(epoch)) => self.view.rooms.forget(key, epoch),
+            (None, Some(epoch)) => self.view.forget(key, epoch),
             (None, None) => {}
         }
     }
