@@ -45,7 +45,7 @@ fix: ## Format, apply lints' suggestions, accept golden files
 	cargo clippy --all-targets --fix --allow-dirty --allow-staged
 	ROOST_ACCEPT=1 cargo test -q -p roost-proto --test golden
 
-bench: ## Print rates, latencies and CPU per request as ratios against bare handlers
+bench: ## Print rates, latencies and CPU per request as ratios against bare handlers, and what a view costs
 	@.ci/setup redis
 	cargo build --release -p roost-scheduler -p roost-agent -p roost-tests --bin roost-scheduler --bin roost-agent --bin roost-bench
 	target/release/roost-bench

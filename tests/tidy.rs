@@ -48,7 +48,7 @@ const DIRECTION: &[(&str, &[&str])] = &[
     ("scheduler", &["roost-proto", "roost-scheduler-core", "roost-server", "roost-sim", "roost-store"]),
     ("node-agent", &["roost-agent-core", "roost-proto", "roost-server", "roost-store"]),
     ("node-agent/mediasoup", &["roost-proto"]),
-    ("tests", &["roost-proto", "roost-server", "roost-store"]),
+    ("tests", &["roost-proto", "roost-scheduler-core", "roost-server", "roost-store"]),
 ];
 
 #[test]

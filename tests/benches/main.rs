@@ -8,6 +8,7 @@ mod load;
 mod node;
 mod store;
 mod table;
+mod view;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,13 +43,16 @@ struct Side {
 }
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let done = match (arguments.next().as_deref(), arguments.next()) {
-        (Some("bare"), Some(redis)) => actix_web::rt::System::new().block_on(bare::serve(&redis)),
-        (None, _) => {
-            tokio::runtime::Runtime::new().map_err(Trouble::from).and_then(|runtime| runtime.block_on(bench()))
-        }
-        _ => Err("usage: roost-bench".into()),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["bare", redis] => actix_web::rt::System::new().block_on(bare::serve(redis)),
+        ["rooms", kind, order] => view::rooms(kind, order).map(|bytes| println!("{bytes}")),
+        ["view"] => view::print(),
+        [] => view::print().and_then(|()| {
+            let runtime = tokio::runtime::Runtime::new()?;
+            runtime.block_on(bench())
+        }),
+        _ => Err("usage: roost-bench [view]".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -81,7 +81,7 @@ pub(crate) async fn open_rooms(
     Ok(rooms)
 }
 
-fn report(node: NodeId, incarnation: Incarnation) -> Result<Report, Trouble> {
+pub(crate) fn report(node: NodeId, incarnation: Incarnation) -> Result<Report, Trouble> {
     Ok(Report {
         v: roost_proto::WIRE_VERSION,
         node,
