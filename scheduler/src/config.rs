@@ -21,6 +21,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Answers lookups until it is told to stop.
     Serve(Box<Flags>),
+    /// Takes what `serve --record` wrote and runs it once more, with another configuration if one is given.
+    Replay(crate::replay::Flags),
     /// Runs scenarios with the real placement in simulated time, and holds the figures to their goals.
     Simulate(crate::simulate::Flags),
     /// Says what is known of addresses: where they are, and which region and carrier the configuration gives them.

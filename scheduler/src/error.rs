@@ -60,6 +60,8 @@ pub(crate) enum Failure {
     #[error("a listener failed")]
     Io(#[from] std::io::Error),
     #[error(transparent)]
+    Trace(#[from] roost_sim::trace::TraceError),
+    #[error(transparent)]
     Plot(#[from] roost_sim::picture::PlotError),
     #[error("goals missed: {goals}")]
     Missed { goals: usize },
@@ -75,7 +77,7 @@ impl Failure {
             Self::Config(_) | Self::Key(_) | Self::Tls(_) | Self::Telemetry(_) | Self::Store(_) | Self::Record(_) => 2,
             Self::Listen(ListenError::Address { .. }) | Self::Geo(_) => 2,
             Self::Listen(ListenError::Unavailable { .. }) | Self::Io(_) | Self::Ended => 1,
-            Self::Plot(_) | Self::Missed { .. } | Self::Address(_) => 1,
+            Self::Trace(_) | Self::Plot(_) | Self::Missed { .. } | Self::Address(_) => 1,
         }
     }
 }

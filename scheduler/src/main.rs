@@ -11,6 +11,7 @@ mod locate;
 mod metrics;
 mod outbound;
 mod record;
+mod replay;
 mod run;
 mod simulate;
 
@@ -23,6 +24,7 @@ use crate::config::{Cli, Command};
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(flags) => run::serve(&flags),
+        Command::Replay(flags) => replay::run(&flags),
         Command::Simulate(flags) => simulate::run(flags),
         Command::Locate(flags) => locate::print(&flags),
     };

@@ -9,6 +9,7 @@ pub mod policies;
 pub mod progress;
 mod queue;
 mod random;
+pub mod replay;
 pub mod runner;
 pub mod scenario;
 mod scheduler;

@@ -7,7 +7,7 @@ use roost_agent_core::hold::{Holdings, Offer, Verdict};
 use roost_agent_core::lease::{LEASE_MS, Lease, REPORT_INTERVAL_MS};
 use roost_proto::WIRE_VERSION;
 use roost_proto::error::Reason;
-use roost_proto::id::{Epoch, RoomKey};
+use roost_proto::id::{Epoch, Incarnation, RoomKey};
 use roost_proto::policy::Policy;
 use roost_proto::report::{Host, Mode, Report, RoomReport};
 use roost_proto::time::Millis;
@@ -122,6 +122,16 @@ impl SimNode {
         self.guests = self.guests.saturating_sub(1);
     }
 
+    /// It stops, and nobody is there any more. Gives those who waited for a room.
+    pub(crate) fn vanish(&mut self, incarnation: Incarnation, now: Millis) -> Vec<u32> {
+        self.lease.ended(incarnation);
+        self.cadence = Cadence::new(now);
+        self.holdings = Holdings::default();
+        (self.guests, self.turned_away) = (0, 0);
+        (self.measured, self.next_measure) = (Measured::default(), now);
+        std::mem::take(&mut self.waiting).into_values().flatten().collect()
+    }
+
     /// Who is here, or would be if the node were not full.
     pub(crate) fn demand(&self) -> u32 {
         self.guests + self.turned_away
@@ -143,8 +153,7 @@ impl SimNode {
     pub(crate) fn report(&mut self, plan: &NodePlan, now: Millis) -> Option<Report> {
         let incarnation = self.lease.incarnation()?;
         if now >= self.next_measure {
-            self.next_measure =
-                if plan.frozen_load { Millis(u64::MAX) } else { self.next_measure.plus(self.measure_every_ms) };
+            self.next_measure = if plan.frozen_load { Millis(u64::MAX) } else { now.plus(self.measure_every_ms) };
             self.measured = self.measure(plan, now);
         }
         let changes = self.cadence.compose(self.measured.rooms.clone(), now);
@@ -171,8 +180,9 @@ impl SimNode {
         let cost = &plan.per_participant;
         let guests = f64::from(self.guests);
         let of = |each: f64| (each * guests).round() as u64;
-        let background = plan.background.iter().rev().find(|(from, _)| *from <= now).map(|(_, host)| *host);
-        let host = background.unwrap_or(Host { cpus: 1, memory_total_bytes: 1_000_000, ..Host::default() });
+        let begun = plan.background.partition_point(|(from, _)| *from <= now).max(1) - 1;
+        let bare = Host { cpus: 1, memory_total_bytes: 1_000_000, ..Host::default() };
+        let host = plan.background.get(begun).map_or(bare, |(_, host)| *host);
         let memory = (host.memory_total_bytes as f64 / 1_000.0 * cost.memory_permille * guests).round() as u64;
         let room = |(key, hold): (&RoomKey, &roost_agent_core::hold::Hold)| RoomReport {
             key: key.clone(),

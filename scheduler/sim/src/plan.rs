@@ -48,6 +48,8 @@ pub struct NodePlan {
     pub frozen_load: bool,
     /// What the machine does besides its participants, from a time on.
     pub background: Vec<(Millis, Host)>,
+    /// When it is there, from and until; in order.
+    pub spells: Vec<(Millis, Millis)>,
 }
 
 /// A room that will begin.
@@ -62,19 +64,19 @@ pub struct RoomPlan {
 /// A participant who comes to a room.
 #[derive(Debug, Clone, Copy)]
 pub struct Visit {
+    /// Of a room that is there from the beginning: 0, and the participant is inside from then on.
     pub at: Millis,
     pub room: u32,
     pub client: u32,
-    /// None: to the end.
+    /// None: to the end. Who leaves at once only looks the room up.
     pub leaves_at: Option<Millis>,
 }
 
-/// Participants who are in a room on a node from the beginning, to the end.
+/// A room that is open on a node from the beginning.
 #[derive(Debug, Clone, Copy)]
 pub struct Resident {
     pub node: u32,
     pub room: u32,
-    pub participants: u32,
 }
 
 impl Plan {
@@ -126,14 +128,16 @@ impl Plan {
     fn add_nodes(&mut self, group: &NodeGroup, seed: u64, random: &mut Pcg64) {
         for number in 1..=group.count {
             let node = self.nodes.len() as u32;
-            self.nodes.push(group.node(number, self.warm_up));
+            self.nodes.push(group.node(number, self));
             for (room, participants) in shares(group, random).into_iter().enumerate() {
                 // A node that serves only some namespaces has rooms of the first of them.
                 let namespace = group.namespaces.first().unwrap_or(&self.clients[0].namespace).clone();
                 let key = room_key(&namespace, &format!("resident-{seed}-{node}-{room}"));
                 let room = self.rooms.len() as u32;
                 self.rooms.push(RoomPlan { key, size: participants, hint: None });
-                self.residents.push(Resident { node, room, participants });
+                self.residents.push(Resident { node, room });
+                let inside = Visit { at: Millis(0), room, client: 0, leaves_at: None };
+                self.visits.extend(std::iter::repeat_n(inside, participants as usize));
             }
         }
     }
@@ -174,9 +178,9 @@ impl NodeGroup {
         self.id.replace("{}", &format!("{number:0width$}"))
     }
 
-    fn node(&self, number: u32, warm_up: Millis) -> NodePlan {
+    fn node(&self, number: u32, plan: &Plan) -> NodePlan {
         let id = NodeId::new(self.name(number)).expect("it was checked");
-        let change = |change: &ModeChange| (warm_up.plus(millis(change.at_s).0), change.mode);
+        let change = |change: &ModeChange| (plan.warm_up.plus(millis(change.at_s).0), change.mode);
         NodePlan {
             description: Description {
                 region: self.region.clone(),
@@ -197,6 +201,7 @@ impl NodeGroup {
             per_participant: self.per_participant,
             frozen_load: self.frozen_load,
             background: Vec::new(),
+            spells: vec![(Millis(0), plan.end.plus(1))],
         }
     }
 }

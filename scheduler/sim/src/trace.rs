@@ -136,10 +136,18 @@ impl Line {
     }
 }
 
-/// Reads a whole trace, without its header. `file` is its name in errors.
-pub fn read(mut from: impl BufRead, file: &str) -> Result<Vec<Line>, TraceError> {
+/// A whole trace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trace {
+    pub header: Header,
+    /// Without the header; at least one.
+    pub lines: Vec<Line>,
+}
+
+/// Reads a whole trace. `file` is its name in errors.
+pub fn read(mut from: impl BufRead, file: &str) -> Result<Trace, TraceError> {
     let wrong = |line, problem: String| Err(TraceError::Wrong { file: file.to_owned(), line, problem });
-    let (mut lines, mut buffer) = (Vec::<Line>::new(), Vec::new());
+    let (mut header, mut lines, mut buffer) = (None, Vec::<Line>::new(), Vec::new());
     for number in 1.. {
         buffer.clear();
         let read = io::Read::take(&mut from, MOST_LINE_BYTES).read_until(b'\n', &mut buffer);
@@ -155,22 +163,27 @@ pub fn read(mut from: impl BufRead, file: &str) -> Result<Vec<Line>, TraceError>
             line: number,
             source,
         })?;
-        match (&line, lines.last()) {
-            (Line::Header(Header { v, .. }), None) if number == 1 && *v != TRACE_VERSION => {
+        match (line, &header, lines.last()) {
+            (Line::Header(Header { v, .. }), None, _) if v != TRACE_VERSION => {
                 return wrong(number, format!("v {v}: expected a trace of version {TRACE_VERSION}"));
             }
-            (Line::Header(_), None) if number == 1 => continue,
-            (Line::Header(_), _) => return wrong(number, "a second header: expected one trace in the file".to_owned()),
-            _ if number == 1 => return wrong(number, "expected the header of a trace first".to_owned()),
-            (line, Some(before)) if line.at_ms() < before.at_ms() => {
+            (Line::Header(found), None, _) => header = Some(found),
+            (Line::Header(_), Some(_), _) => {
+                return wrong(number, "a second header: expected one trace in the file".to_owned());
+            }
+            (_, None, _) => return wrong(number, "expected the header of a trace first".to_owned()),
+            (line, _, Some(before)) if line.at_ms() < before.at_ms() => {
                 let (at_ms, before_ms) = (line.at_ms(), before.at_ms());
                 return wrong(number, format!("at_ms {at_ms}: expected {before_ms} or later, as in the line before"));
             }
             _ if lines.len() == MOST_LINES => return wrong(number, format!("expected {MOST_LINES} lines at most")),
-            _ => lines.push(line),
+            (line, ..) => lines.push(line),
         }
     }
-    if lines.is_empty() { wrong(1, "expected a header, and lines after it".to_owned()) } else { Ok(lines) }
+    match header {
+        Some(header) if !lines.is_empty() => Ok(Trace { header, lines }),
+        _ => wrong(1, "expected a header, and lines after it".to_owned()),
+    }
 }
 
 fn cut_off(length: usize) -> String {
@@ -206,8 +219,8 @@ mod tests {
             rejection_counts: vec![],
         }));
         let text = format!("{HEADER}{ENDED}{}\n", serde_json::to_string(&lookup).unwrap());
-        let lines = read(text.as_bytes(), "t").unwrap();
-        assert_eq!((lines.len(), &lines[1]), (2, &lookup));
+        let Trace { header, lines } = read(text.as_bytes(), "t").unwrap();
+        assert_eq!((header.version.as_str(), lines.len(), &lines[1]), ("0.1.0", 2, &lookup));
         assert_eq!(serde_json::to_string(&lines[0]).unwrap() + "\n", ENDED);
     }
 

@@ -251,7 +251,7 @@ mod tests {
         assert!(is_over.load(Ordering::Relaxed));
         let text = std::fs::read_to_string(&path).unwrap();
         assert!((900..=1_000).contains(&text.len()), "{}", text.len());
-        let lines = trace::read(text.as_bytes(), "t").unwrap();
+        let lines = trace::read(text.as_bytes(), "t").unwrap().lines;
         assert!(matches!(&lines[0], Line::Ended(ended) if ended.room.as_str() == "standup"));
     }
 
@@ -264,7 +264,7 @@ mod tests {
         write(&mut |line| lines.send(line).unwrap());
         drop(lines);
         writer.write_all(&waiting, &AtomicBool::new(false));
-        trace::read(&*std::fs::read(&path).unwrap(), "t").unwrap()
+        trace::read(&*std::fs::read(&path).unwrap(), "t").unwrap().lines
     }
 
     fn ended(at_ms: u64, room: &str) -> Line {

@@ -14,6 +14,7 @@ mod process;
 mod record;
 mod redirect;
 mod redis;
+mod replay;
 mod reports;
 mod uplink;
 mod wait;

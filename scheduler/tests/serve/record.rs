@@ -105,5 +105,5 @@ async fn an_earlier_trace_is_kept_and_a_file_that_cannot_be_written_stops_the_st
 
 fn read(path: &Path) -> Vec<Line> {
     let file = std::io::BufReader::new(std::fs::File::open(path).unwrap());
-    trace::read(file, "trace").unwrap()
+    trace::read(file, "trace").unwrap().lines
 }

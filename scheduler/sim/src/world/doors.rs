@@ -126,7 +126,8 @@ impl World<'_> {
         }
     }
 
-    fn come_again(&mut self, visit: u32) {
+    /// The participant looks the room up once more.
+    pub(super) fn come_again(&mut self, visit: u32) {
         if self.guests[visit as usize].tries >= MOST_TRIES {
             return self.refuse(visit, "gave_up");
         }

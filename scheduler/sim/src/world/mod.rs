@@ -3,9 +3,10 @@
 mod doors;
 mod lookups;
 mod rules;
+mod spells;
 mod tally;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use rand::RngExt as _;
@@ -14,14 +15,12 @@ use roost_agent_core::hold::{Held, Offer};
 use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
 use roost_proto::report::{Mode, Report};
-use roost_proto::room::Expected;
 use roost_proto::time::Millis;
-use roost_scheduler_core::time::GRANT_TTL_MS;
-use roost_store::operation::{Grant, Granted, Holding, Opened, Register, Registered, Renew, Renewed};
+use roost_store::operation::{Holding, Opened, Renew, Renewed};
 
 use crate::network::Network;
 use crate::node::SimNode;
-use crate::plan::{NodePlan, Plan, Resident};
+use crate::plan::{NodePlan, Plan};
 use crate::policies::PolicyName;
 use crate::queue::Queue;
 use crate::random::stream;
@@ -29,12 +28,15 @@ use crate::scheduler::{Mind, SimScheduler};
 use crate::store::{SimStore, first_run, store_ms};
 use lookups::{Answer, Call, Lookup};
 use tally::Tally;
-pub use tally::{Figures, Sample};
+pub use tally::{Figures, NodeFigures, Sample};
+pub(crate) use tally::{is_full, max_mean, share};
 
 /// What a run comes to.
 #[derive(Debug, Clone)]
 pub struct Run {
     pub figures: Figures,
+    /// In the plan's order.
+    pub nodes: Vec<NodeFigures>,
     /// How long the core decided, in real time.
     pub deciding: std::time::Duration,
     /// Load over time, if it was asked for.
@@ -75,6 +77,8 @@ struct World<'a> {
     numbers: BTreeMap<NodeId, usize>,
     schedulers: Vec<SimScheduler>,
     guests: Vec<Guest>,
+    /// Who is in which room from the beginning.
+    inside: BTreeMap<u32, Vec<u32>>,
     /// Which scheduler a client asks.
     routes: Pcg64,
     tally: Tally,
@@ -84,6 +88,7 @@ struct World<'a> {
 #[derive(Debug)]
 enum Happening {
     Begin { node: usize },
+    Vanish { node: usize },
     Report { node: usize },
     Renewal { node: usize, report: Box<Report>, sent: Millis },
     Renewed { node: usize, incarnation: Incarnation, renewed: Renewed, sent: Millis },
@@ -138,6 +143,7 @@ impl<'a> World<'a> {
             numbers: plan.nodes.iter().enumerate().map(|(number, node)| (node.id.clone(), number)).collect(),
             schedulers: (0..count).map(scheduler).collect(),
             guests: vec![Guest::default(); plan.visits.len()],
+            inside: BTreeMap::new(),
             routes: stream(seed, "routes"),
             tally: Tally::new(plan, policy, keep_samples),
         };
@@ -146,13 +152,21 @@ impl<'a> World<'a> {
             let [least, most] = node.report_every_ms;
             let begin = Millis(paces.random_range(0..1_000));
             world.nodes.push(SimNode::new(node, paces.random_range(least..=most), begin));
-            world.queue.push(begin, Happening::Begin { node: number });
+            for (from, until) in &node.spells {
+                world.queue.push(begin.max(*from), Happening::Begin { node: number });
+                world.queue.push(*until, Happening::Vanish { node: number });
+            }
             for (at, mode) in &node.mode_changes {
                 world.queue.push(*at, Happening::Mode { node: number, mode: *mode });
             }
         }
-        for (number, visit) in plan.visits.iter().enumerate() {
-            world.queue.push(visit.at, Happening::Visit { visit: number as u32 });
+        let residents: BTreeSet<u32> = plan.residents.iter().map(|resident| resident.room).collect();
+        for (visit, plan) in (0..).zip(&plan.visits) {
+            if plan.at == Millis(0) && residents.contains(&plan.room) {
+                world.inside.entry(plan.room).or_default().push(visit);
+            } else {
+                world.queue.push(plan.at, Happening::Visit { visit });
+            }
         }
         let first = if keep_samples { plan.warm_up } else { plan.measure_from };
         world.queue.push(first, Happening::Sample);
@@ -162,6 +176,7 @@ impl<'a> World<'a> {
     fn happen(&mut self, what: Happening) {
         match what {
             Happening::Begin { node } => self.begin(node),
+            Happening::Vanish { node } => self.vanish(node),
             Happening::Report { node } => self.report(node),
             Happening::Renewal { node, report, sent } => self.renewal(node, report, sent),
             Happening::Renewed { node, incarnation, renewed, sent } => self.renewed(node, incarnation, renewed, sent),
@@ -179,56 +194,14 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The node takes its lease, and has the rooms that are there from the beginning.
-    fn begin(&mut self, node: usize) {
-        let plan = &self.plan.nodes[node];
-        let register = Register {
-            node: plan.id.clone(),
-            run: first_run(),
-            process: plan.id.to_string(),
-            after: Incarnation(0),
-            lease_ms: self.nodes[node].lease.lease_ms(),
-        };
-        let registered = self.store.bucket(plan.id.bucket()).register(&register, store_ms(self.now));
-        let Registered::Yes { incarnation, store_ms } = registered else { return };
-        self.nodes[node].lease.registered(incarnation, store_ms, self.now, self.now);
-        for resident in self.plan.residents.iter().filter(|resident| resident.node as usize == node) {
-            self.settle(resident, incarnation);
-        }
-        self.report(node);
-    }
-
-    /// A room that is open on its node from the beginning.
-    fn settle(&mut self, resident: &Resident, incarnation: Incarnation) {
-        let (node, now) = (resident.node as usize, self.now);
-        let key = &self.plan.rooms[resident.room as usize].key;
-        let id = self.plan.nodes[node].id.clone();
-        let (room, run, seen) = (key.clone(), first_run(), None);
-        let expected = Expected { participants: resident.participants, hint: 0 };
-        let grant = Grant { room, run, seen, node: id, incarnation, ttl_ms: GRANT_TTL_MS, expected };
-        let (granted, event) = self.store.of(key).grant(&grant, store_ms(now));
-        self.publish(key.bucket(), event);
-        let Granted::Yes { epoch, .. } = granted else { return };
-        let offer = Offer { incarnation, epoch };
-        self.nodes[node].holdings.begin_open(key, offer, now);
-        let holding = self.holding(node, key, offer);
-        let (_, event) = self.store.of(key).open(&holding, store_ms(now));
-        self.publish(key.bucket(), event);
-        self.nodes[node].holdings.opened(key, offer, now);
-        for _ in 0..resident.participants {
-            self.nodes[node].enter(key);
-        }
-        self.tally.promise(self.plan, node, resident.participants);
-    }
-
     fn report(&mut self, node: usize) {
         let now = self.now;
         self.nodes[node].end_idle(now);
         self.send_releases(node);
-        if let Some(report) = self.nodes[node].report(&self.plan.nodes[node], now) {
-            let arrives = self.network.store(now);
-            self.queue.push(arrives, Happening::Renewal { node, report: Box::new(report), sent: now });
-        }
+        // Without a lease it has vanished.
+        let Some(report) = self.nodes[node].report(&self.plan.nodes[node], now) else { return };
+        let arrives = self.network.store(now);
+        self.queue.push(arrives, Happening::Renewal { node, report: Box::new(report), sent: now });
         let next = self.nodes[node].next_report(now);
         self.queue.push(next, Happening::Report { node });
     }

@@ -41,6 +41,15 @@ pub struct Figures {
     pub violations: Violations,
 }
 
+/// What one node got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NodeFigures {
+    /// Rooms that were given to it.
+    pub placed: u64,
+    /// The most participants at once, with those turned away.
+    pub most: u32,
+}
+
 /// The participants of each node at one moment, with those turned away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
@@ -58,6 +67,7 @@ pub(super) struct Tally {
     residents: u64,
     over: u64,
     promised: Vec<f64>,
+    nodes: Vec<NodeFigures>,
     deciding: Duration,
     measured: u32,
     samples: Option<Vec<Sample>>,
@@ -70,9 +80,10 @@ impl Tally {
             violations: Violations::default(),
             homes: Homes::default(),
             is_core: policy.is_core(),
-            residents: plan.residents.iter().map(|resident| u64::from(resident.participants)).sum(),
+            residents: plan.visits.iter().filter(|visit| visit.at == Millis(0)).count() as u64,
             over: 0,
             promised: vec![0.0; plan.nodes.len()],
+            nodes: vec![NodeFigures::default(); plan.nodes.len()],
             deciding: Duration::ZERO,
             measured: 0,
             samples: keep_samples.then(Vec::new),
@@ -94,6 +105,7 @@ impl Tally {
 
     pub(super) fn placed(&mut self, plan: &Plan, node: usize, room: u32, rung: Rung) {
         self.figures.placed += 1;
+        self.nodes[node].placed += 1;
         if self.is_core {
             *self.figures.rungs.entry(rung).or_default() += 1;
         }
@@ -135,12 +147,15 @@ impl Tally {
 
     pub(super) fn sample(&mut self, plan: &Plan, nodes: &[SimNode], now: Millis) {
         let demand: Vec<u32> = nodes.iter().map(SimNode::demand).collect();
-        let total: f64 = demand.iter().copied().map(f64::from).sum();
+        for (node, demand) in self.nodes.iter_mut().zip(&demand) {
+            node.most = node.most.max(*demand);
+        }
         let shares = plan.nodes.iter().zip(&demand).map(|(node, demand)| share(node, *demand));
         self.figures.max_share = shares.fold(self.figures.max_share, f64::max);
-        if now >= plan.measure_from && total > 0.0 {
-            let most = demand.iter().copied().max().map_or(0.0, f64::from);
-            self.figures.max_mean += most * demand.len() as f64 / total;
+        if now >= plan.measure_from
+            && let Some(max_mean) = max_mean(&demand)
+        {
+            self.figures.max_mean += max_mean;
             self.measured += 1;
         }
         if let Some(samples) = &mut self.samples {
@@ -153,7 +168,7 @@ impl Tally {
         figures.max_mean /= f64::from(self.measured.max(1));
         figures.over_capacity = self.over as f64 / (figures.joins + self.residents).max(1) as f64;
         figures.violations = self.violations;
-        Run { figures, deciding: self.deciding, samples: self.samples.unwrap_or_default() }
+        Run { figures, nodes: self.nodes, deciding: self.deciding, samples: self.samples.unwrap_or_default() }
     }
 }
 
@@ -183,8 +198,15 @@ impl Figures {
     }
 }
 
+/// The fullest node's participants over the mean of all; none where nobody is.
+pub(crate) fn max_mean(demand: &[u32]) -> Option<f64> {
+    let total: f64 = demand.iter().copied().map(f64::from).sum();
+    let most = demand.iter().copied().max().map_or(0.0, f64::from);
+    (total > 0.0).then(|| most * demand.len() as f64 / total)
+}
+
 /// So many participants as a share of what the node takes, by number or by CPU; 0 where neither is known.
-fn share(node: &NodePlan, participants: u32) -> f64 {
+pub(crate) fn share(node: &NodePlan, participants: u32) -> f64 {
     let participants = f64::from(participants);
     let by_count = match node.description.capacity.participants {
         0 => 0.0,
@@ -193,7 +215,8 @@ fn share(node: &NodePlan, participants: u32) -> f64 {
     by_count.max(participants * node.per_participant.cpu_permille / 1_000.0)
 }
 
-fn is_full(reason: Reason) -> bool {
+/// Whether the reason is that there is no place.
+pub(crate) fn is_full(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::FullParticipants

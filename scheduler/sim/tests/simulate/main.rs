@@ -3,6 +3,7 @@
 
 mod bad_scenarios;
 mod figures;
+mod replay;
 mod rules;
 
 use std::path::{Path, PathBuf};

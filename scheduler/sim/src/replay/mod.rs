@@ -1,0 +1,55 @@
+//! Yesterday's traffic once more: a recorded trace as the plan of a run, and what came of it then beside what comes of it
+//! with another configuration.
+//!
+//! Rooms get as many participants at the times that were recorded. What a participant costs is fitted to each node's
+//! reports (least squares); what is above that is the machine's own business and stays with it. `avoid` is not replayed,
+//! for it answers what happened then. Of rooms that other schedulers placed the client's region is taken for the node's.
+
+mod cost;
+mod history;
+
+use roost_proto::policy::Policies;
+use serde::Serialize;
+
+use crate::plan::Plan;
+use crate::policies::PolicyName;
+use crate::trace::Trace;
+use crate::world::{Figures, NodeFigures, Sample, Setting, run};
+
+/// What is to be replayed, and what came of it when it was recorded.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    pub plan: Plan,
+    pub recorded: Outcome,
+}
+
+/// What came of a trace's traffic.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// In the plan's order.
+    #[serde(skip)]
+    pub nodes: Vec<NodeFigures>,
+    /// The load over time.
+    #[serde(skip)]
+    pub samples: Vec<Sample>,
+}
+
+/// Reads a trace as the plan of a run in which these policies hold; none: those that held when it was recorded.
+#[must_use]
+pub fn read(trace: &Trace, namespaces: Option<&Policies>) -> Replay {
+    let mut replay = history::read(trace);
+    replay.plan.namespaces = namespaces.unwrap_or(&trace.header.namespaces).clone();
+    replay
+}
+
+impl Replay {
+    /// Runs it with the real placement and so many schedulers.
+    #[must_use]
+    pub fn run(&self, schedulers: u16) -> Outcome {
+        let setting = Setting { policy: PolicyName::Roost, schedulers, seed: 0, keep_samples: true };
+        let outcome = run(&self.plan, setting);
+        Outcome { figures: outcome.figures, nodes: outcome.nodes, samples: outcome.samples }
+    }
+}

@@ -1,0 +1,95 @@
+//! `roost-scheduler replay`: yesterday's traffic once more, with another configuration.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use roost_proto::id::NodeId;
+use roost_server::config;
+use roost_sim::picture::{self, Picture};
+use roost_sim::replay::{self, Outcome, Replay};
+use roost_sim::table;
+use roost_sim::trace::{self, TraceError};
+use roost_sim::world::NodeFigures;
+use serde::Serialize;
+
+use crate::config::Settings;
+use crate::error::Failure;
+
+#[derive(Debug, Args)]
+pub(crate) struct Flags {
+    /// What `serve --record` wrote.
+    trace: PathBuf,
+    /// A configuration whose namespaces hold, instead of those of the recording.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How many schedulers there are.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    schedulers: u16,
+    /// Prints figures as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Draws the load of each node over time, recorded and replayed, as SVG files in this folder.
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
+}
+
+/// Both outcomes, and what each node got.
+#[derive(Debug, Serialize)]
+struct Comparison<'a> {
+    recorded: &'a Outcome,
+    replayed: &'a Outcome,
+    nodes: BTreeMap<&'a NodeId, NodeComparison>,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeComparison {
+    recorded: NodeFigures,
+    replayed: NodeFigures,
+}
+
+/// Replays a trace and prints what came of it, then and now.
+pub(crate) fn run(flags: &Flags) -> Result<(), Failure> {
+    let file = flags.trace.display().to_string();
+    let unreadable = |source| TraceError::Unreadable { file: file.clone(), source };
+    let trace = trace::read(BufReader::new(File::open(&flags.trace).map_err(unreadable)?), &file)?;
+    let changed = flags.config.as_deref().map(|path| {
+        // Nothing else of the file bears on where rooms go: the trace has regions and carriers as they were found.
+        config::load::<_, Settings>(&BTreeMap::<String, String>::new(), "scheduler", Some(path))
+    });
+    let namespaces = changed.transpose()?.map(|(_, shared)| shared.namespaces);
+    let replay = replay::read(&trace, namespaces.as_ref());
+    drop(trace);
+    let (recorded, replayed) = (&replay.recorded, &replay.run(flags.schedulers));
+    if let Some(folder) = &flags.plot {
+        draw(folder, &file, &replay, replayed)?;
+    }
+    let names: Vec<&NodeId> = replay.plan.nodes.iter().map(|node| &node.id).collect();
+    if flags.json {
+        let pairs = recorded.nodes.iter().zip(&replayed.nodes);
+        let nodes = names.into_iter().zip(pairs.map(|(a, b)| NodeComparison { recorded: *a, replayed: *b })).collect();
+        let comparison = Comparison { recorded, replayed, nodes };
+        writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&comparison).map_err(io::Error::other)?)?;
+    } else {
+        let names: Vec<&str> = names.into_iter().map(NodeId::as_str).collect();
+        let figures = table::comparison(&recorded.figures, &replayed.figures);
+        write!(io::stdout(), "{figures}\n{}", table::nodes(&names, &recorded.nodes, &replayed.nodes))?;
+    }
+    Ok(())
+}
+
+fn draw(folder: &Path, file: &str, replay: &Replay, replayed: &Outcome) -> Result<(), Failure> {
+    fs::create_dir_all(folder)?;
+    for (name, subtitle, outcome) in
+        [("recorded", "as it was recorded", &replay.recorded), ("replayed", "as it was replayed", replayed)]
+    {
+        let mut capacities = replay.plan.nodes.iter().map(|node| node.description.capacity.participants);
+        let first = capacities.next().filter(|first| *first > 0 && capacities.all(|capacity| capacity == *first));
+        let picture =
+            Picture { title: file, subtitle, samples: &outcome.samples, from: replay.plan.warm_up, capacity: first };
+        picture::write(&folder.join(format!("{name}.svg")), &picture)?;
+    }
+    Ok(())
+}

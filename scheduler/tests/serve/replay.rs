@@ -1,0 +1,104 @@
+//! `replay`: what a scheduler recorded comes out as it was, and otherwise with another configuration.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use roost_proto::id::{Epoch, RoomKey};
+use roost_proto::report::RoomReport;
+use serde_json::Value;
+
+use crate::agent::Agent;
+use crate::process::Scheduler;
+use crate::wait;
+
+const ROOMS: u32 = 36;
+
+#[tokio::test]
+async fn a_recording_is_replayed_as_it_was_or_with_another_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace");
+    let mut scheduler = Scheduler::start_with(&["--dev", "--record", trace.to_str().unwrap()]).await.ready().await;
+    let placed = talk(&scheduler).await;
+    scheduler.stop().await;
+
+    let same = replay(&[trace.to_str().unwrap(), "--json"]);
+    let (recorded, replayed) = (&same["recorded"], &same["replayed"]);
+    assert_eq!(recorded["placed"], ROOMS);
+    for figure in ["joins", "placed", "rungs", "refusals"] {
+        assert_eq!(recorded[figure], replayed[figure], "{figure}: {same}");
+    }
+    for (node, rooms) in placed {
+        assert_eq!(same["nodes"][&node]["recorded"]["placed"], rooms, "{same}");
+        let again = same["nodes"][&node]["replayed"]["placed"].as_i64().unwrap();
+        assert!((again - i64::from(rooms)).abs() <= 4, "{node} had {rooms} rooms: {same}");
+    }
+    let balance = |outcome: &Value| outcome["max_mean"].as_f64().unwrap();
+    assert!((balance(recorded) - balance(replayed)).abs() < 0.4, "{same}");
+
+    let fenced = folder.path().join("fenced.toml");
+    std::fs::write(&fenced, "[namespaces.default]\nfence = ['us']\n[scheduler]\nstore = 'embedded'\n").unwrap();
+    let plots = folder.path().join("plots");
+    let arguments = [trace.as_path(), Path::new("--config"), &fenced, Path::new("--plot"), &plots, Path::new("--json")];
+    let changed = replay(&arguments.map(|argument| argument.to_str().unwrap()));
+    assert_eq!(changed["nodes"]["iad-1"]["replayed"]["placed"], ROOMS, "{changed}");
+    assert_eq!(changed["recorded"], *recorded);
+    for picture in ["recorded.svg", "replayed.svg"] {
+        assert!(std::fs::read_to_string(plots.join(picture)).unwrap().contains("capacity 100"), "{picture}");
+    }
+}
+
+#[test]
+fn a_trace_that_cannot_be_read_is_named_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace");
+    let file = path.to_str().unwrap();
+    let told = |arguments: &[&str]| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_roost-scheduler")).arg("replay").args(arguments).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(told(&[file]).contains(&format!("{file}: expected a readable trace: No such file")), "{}", told(&[file]));
+    std::fs::write(&path, "{\"line\":\"header\",\"v\":1,\"version\":\"0.1.0\"}\nwhat?\n").unwrap();
+    assert!(told(&[file]).contains(&format!("{file}:2: expected a line of a trace")), "{}", told(&[file]));
+}
+
+/// Two thirds of the clients are in `eu/central`, with two nodes, the others in `us/east`, with one. How many rooms each
+/// node got.
+async fn talk(scheduler: &Scheduler) -> BTreeMap<String, u32> {
+    let mut agents = BTreeMap::new();
+    for (id, region) in [("fra-1", "eu/central"), ("fra-2", "eu/central"), ("iad-1", "us/east")] {
+        agents.insert(id.to_owned(), Agent::start(&scheduler.cluster, id, region).await);
+    }
+    scheduler.knows(3).await;
+    let mut placed = BTreeMap::new();
+    let mut all = 0;
+    for number in 0..ROOMS {
+        let (name, region) = (format!("room-{number}"), if number % 3 < 2 { "eu/central" } else { "us/east" });
+        let found = scheduler.lookup_from(region, &name).await;
+        let (node, epoch) = (found["node"]["id"].as_str().unwrap().to_owned(), found["epoch"].as_u64().unwrap());
+        agents[&node].open(&name, epoch).await;
+        let participants = 1 + number % 4;
+        agents[&node].say(|report| {
+            let key = RoomKey::new("default", &name).unwrap();
+            let epoch = Epoch(epoch);
+            report.changed.push(RoomReport { key, epoch, worker: 0, participants, producers: 0, consumers: 0 });
+            report.rooms += 1;
+            report.participants += participants;
+        });
+        *placed.entry(node).or_default() += 1;
+        all += participants;
+    }
+    wait::until("everybody is known of", || async {
+        (scheduler.admin("/v1/cluster").await["participants"] == all).then_some(())
+    })
+    .await;
+    placed
+}
+
+fn replay(arguments: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_roost-scheduler")).arg("replay").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
