@@ -1,11 +1,12 @@
-//! `make bench`: a scheduler's lookups against bare handlers, in one run, as ratios. Rates on a shared machine are noisy:
-//! both sides take turns, and CPU per request comes from /proc.
+//! `make bench`: placements by an index against a scan, and a scheduler's lookups against bare handlers, in one run, as
+//! ratios. Rates on a shared machine are noisy: both sides take turns, and CPU per request comes from /proc.
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
 mod bare;
 mod cpu;
 mod load;
 mod node;
+mod placement;
 mod store;
 mod table;
 mod view;
@@ -48,11 +49,12 @@ fn main() -> ExitCode {
         ["bare", redis] => actix_web::rt::System::new().block_on(bare::serve(redis)),
         ["rooms", kind, order] => view::rooms(kind, order).map(|bytes| println!("{bytes}")),
         ["view"] => view::print(),
-        [] => view::print().and_then(|()| {
+        ["placement"] => placement::print(),
+        [] => view::print().and_then(|()| placement::print()).and_then(|()| {
             let runtime = tokio::runtime::Runtime::new()?;
             runtime.block_on(bench())
         }),
-        _ => Err("usage: roost-bench [view]".into()),
+        _ => Err("usage: roost-bench [view | placement]".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

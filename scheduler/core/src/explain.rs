@@ -129,7 +129,7 @@ impl Survey {
     }
 
     fn ranking(mut self, request: &Request<'_>) -> Ranking {
-        self.candidates.sort_unstable_by(|one, other| score(one, request).cmp(&score(other, request)));
+        self.candidates.sort_unstable_by_key(|candidate| score(candidate, request));
         let Self { candidates, rejections, counts, .. } = self;
         Ranking { candidates, rejections, counts: reason_counts(&counts) }
     }
@@ -148,7 +148,7 @@ impl Ranking {
 }
 
 /// The home of a room that lives may be on no rung of this client's ladder: it counts as `anywhere`.
-fn candidate(score: &NodeScore<'_>, node: &Node, request: &Request<'_>) -> Candidate {
+fn candidate(score: &NodeScore, node: &Node, request: &Request<'_>) -> Candidate {
     Candidate {
         node: node.report.node.clone(),
         standing: score.standing,
@@ -164,7 +164,7 @@ fn candidate(score: &NodeScore<'_>, node: &Node, request: &Request<'_>) -> Candi
 }
 
 /// The score that a candidate was made of.
-fn score<'a>(candidate: &'a Candidate, request: &Request<'_>) -> NodeScore<'a> {
+fn score(candidate: &Candidate, request: &Request<'_>) -> NodeScore {
     let place = request.policy.ladder.rungs().iter().position(|rung| *rung == candidate.rung);
     NodeScore {
         standing: candidate.standing,
@@ -174,7 +174,6 @@ fn score<'a>(candidate: &'a Candidate, request: &Request<'_>) -> NodeScore<'a> {
         priority: Reverse(candidate.priority),
         load_band: candidate.load_band,
         spread: candidate.spread,
-        node: &candidate.node,
     }
 }
 

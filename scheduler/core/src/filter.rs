@@ -100,6 +100,7 @@ fn is_full(node: &Node, wish: Wish) -> Option<Reason> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::Slot;
     use crate::sample;
     use roost_proto::policy;
     use roost_proto::report::{Report, Worker};
@@ -109,7 +110,7 @@ mod tests {
         let key = sample::room("x");
         let avoid = [sample::node("avoided")];
         let request = Request { avoid: &avoid, ..Request::new(&key, &policy::DEFAULT) };
-        let mut node = Node::new(report, Millis(0));
+        let mut node = Node::new(report, Slot(0), Millis(0));
         node.judge(state);
         refusal(&node, wish, &request)
     }

@@ -5,13 +5,12 @@ use std::cmp::{Ordering, Reverse};
 use roost_proto::admin::{Load, NodeState};
 use roost_proto::error::Reason;
 use roost_proto::explain::Standing;
-use roost_proto::hash::stable_hash;
 use roost_proto::id::Incarnation;
 use roost_proto::report::Report;
 use roost_proto::time::Millis;
 
 use crate::filter;
-use crate::index::{Berth, Rank, Slot};
+use crate::index::{Berth, Place, Rank, Slot};
 use crate::load;
 use crate::trust::doubts;
 
@@ -25,8 +24,8 @@ pub struct Node {
     pub standing: Standing,
     /// Why it takes no new room from anyone, as of the last report or tick.
     pub blocked: Option<Reason>,
-    /// Where it stands on the ring, by the hash of its name.
-    pub place: u64,
+    /// Where it stands on the ring.
+    pub place: Place,
     /// Whether its last report has numbers that cannot be.
     is_distrusted: bool,
     /// What rooms are expected to bring beyond what is reported of them, in thousandths of a participant.
@@ -58,12 +57,12 @@ pub enum Folded {
 impl Node {
     /// A node that was not known before. `report` has lost its rooms already.
     #[must_use]
-    pub fn new(report: Report, now: Millis) -> Self {
+    pub fn new(report: Report, slot: Slot, now: Millis) -> Self {
         let mut node = Self {
             load: load::of(&report),
             standing: Standing::Sound,
             blocked: None,
-            place: stable_hash(&[report.node.as_str().as_bytes()]),
+            place: Place::of(&report.node, slot),
             is_distrusted: !doubts(&report).is_empty(),
             reserved_milli: 0,
             seen: now,
@@ -147,10 +146,10 @@ impl Node {
 
     /// Where the index is to have it.
     #[must_use]
-    pub fn berth(&self, slot: Slot) -> Berth {
+    pub fn berth(&self) -> Berth {
         let priority = Reverse(self.report.description.priority);
         let rank = || Rank { standing: self.standing, priority, load_band: self.load_band() };
-        Berth { slot, place: self.place, rank: self.blocked.map_or_else(|| Ok(rank()), Err) }
+        Berth { place: self.place, rank: self.blocked.map_or_else(|| Ok(rank()), Err) }
     }
 
     /// What is known of it by its reports.
@@ -206,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_gap_in_the_sequence_asks_for_a_full_report_until_one_comes() {
-        let mut node = Node::new(sample::full(sample::numbered("a", 1, 1)), Millis(0));
+        let mut node = Node::new(sample::full(sample::numbered("a", 1, 1)), Slot(0), Millis(0));
         for (seq, full, expected) in [
             (2, false, Folded::Complete),
             (2, false, Folded::Old),
@@ -224,14 +223,14 @@ mod tests {
 
     #[test]
     fn a_report_of_an_earlier_incarnation_renews_nothing() {
-        let mut node = Node::new(sample::numbered("a", 2, 1), Millis(10));
+        let mut node = Node::new(sample::numbered("a", 2, 1), Slot(0), Millis(10));
         assert_eq!(node.fold(sample::numbered("a", 1, 99), Millis(20)), Folded::Old);
         assert_eq!((node.seen(), node.report.seq), (Millis(10), 1));
     }
 
     #[test]
     fn a_new_incarnation_keeps_in_mind_when_the_one_before_was_heard_of() {
-        let mut node = Node::new(sample::full(sample::numbered("a", 1, 7)), Millis(10));
+        let mut node = Node::new(sample::full(sample::numbered("a", 1, 7)), Slot(0), Millis(10));
         assert_eq!(node.heard_of(Incarnation(0)), None);
         assert_eq!(node.fold(sample::numbered("a", 2, 1), Millis(50)), Folded::Incomplete);
         assert_eq!(node.heard_of(Incarnation(1)), Some(Millis(10)));
@@ -241,7 +240,7 @@ mod tests {
 
     #[test]
     fn who_has_left_comes_back_only_as_a_new_incarnation() {
-        let mut node = Node::new(sample::numbered("a", 2, 1), Millis(0));
+        let mut node = Node::new(sample::numbered("a", 2, 1), Slot(0), Millis(0));
         assert!(!node.leave(Incarnation(1)), "an older one that leaves is no news");
         assert!(node.leave(Incarnation(2)) && !node.leave(Incarnation(2)));
         assert_eq!(node.fold(sample::numbered("a", 2, 2), Millis(5)), Folded::Old);

@@ -21,7 +21,8 @@ const SILENCED_PER_TICK: usize = 5_000;
 #[derive(Debug, Clone, Default)]
 pub struct Nodes {
     slots: BTreeMap<NodeId, Slot>,
-    entries: Vec<Option<Entry>>,
+    /// By number. Each is a piece of memory of its own, so that none is moved when there come to be more.
+    entries: Vec<Option<Box<Entry>>>,
     free: Vec<Slot>,
     index: Index,
     /// When to look whether a node has been silent for too long. One that has reported since is looked at again later.
@@ -91,7 +92,7 @@ impl Nodes {
         }
         if let Some(before) = before {
             self.index.take(&before, &entry.berth);
-            entry.berth = entry.node.berth(slot);
+            entry.berth = entry.node.berth();
             self.index.put(&entry.node.report.description, &entry.berth);
         }
         self.settle(slot);
@@ -107,11 +108,11 @@ impl Nodes {
             self.entries.push(None);
             Slot(self.entries.len() as u32 - 1)
         });
-        let node = Node::new(report, now);
-        let (folded, berth) = (node.folded(), node.berth(slot));
+        let node = Node::new(report, slot, now);
+        let (folded, berth) = (node.folded(), node.berth());
         self.index.put(&node.report.description, &berth);
         self.slots.insert(node.report.node.clone(), slot);
-        self.entries[slot.0 as usize] = Some(Entry { node, berth, due: None });
+        self.entries[slot.0 as usize] = Some(Box::new(Entry { node, berth, due: None }));
         self.expect(slot, NodeState::Alive);
         folded
     }
@@ -172,7 +173,7 @@ impl Nodes {
     /// Puts the node where it belongs in the index. Whether it was elsewhere.
     fn settle(&mut self, slot: Slot) -> bool {
         let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return false };
-        let berth = entry.node.berth(slot);
+        let berth = entry.node.berth();
         if berth == entry.berth {
             return false;
         }

@@ -83,7 +83,7 @@ fn lesser_of_two(
         let points = Points::of(request, draw);
         let skip = |slot| Some(slot) == other || skip(slot);
         let drawn = |shelf: &Shelf| shelf.nearest(best.rank, &points, &skip);
-        index.meeting(request, condition).filter_map(drawn).min_by_key(|found| (found.spread, found.slot))
+        index.meeting(request, condition).filter_map(drawn).min_by_key(|found| found.spread)
     };
     let first = draw(1, None).unwrap_or(best);
     match draw(2, Some(first.slot)) {

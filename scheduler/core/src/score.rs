@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 
 use roost_proto::explain::Standing;
-use roost_proto::id::NodeId;
 
 use crate::index::Points;
 use crate::node::Node;
@@ -14,7 +13,7 @@ use crate::request::Request;
 ///
 /// It says what the index must give: the node that has the smallest score of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NodeScore<'a> {
+pub struct NodeScore {
     /// Whose numbers cannot be comes after those whose can; whose reports are late may be dying, and comes last.
     pub standing: Standing,
     /// The place of the node's rung in the namespace's ladder.
@@ -25,16 +24,14 @@ pub struct NodeScore<'a> {
     /// What the operator gave it; the higher the better.
     pub priority: Reverse<i32>,
     pub load_band: u8,
-    /// Spreads rooms over equal nodes, the same way on every scheduler.
+    /// Spreads rooms over equal nodes, the same way on every scheduler. No two nodes have the same.
     pub spread: u64,
-    /// Decides even if two hashes are equal.
-    pub node: &'a NodeId,
 }
 
-impl<'a> NodeScore<'a> {
+impl NodeScore {
     /// The node's score for the request, whose room falls on `points`.
     #[must_use]
-    pub fn of(node: &'a Node, request: &Request<'_>, points: &Points) -> Self {
+    pub fn of(node: &Node, request: &Request<'_>, points: &Points) -> Self {
         let description = &node.report.description;
         Self {
             standing: node.standing,
@@ -45,7 +42,6 @@ impl<'a> NodeScore<'a> {
             priority: Reverse(description.priority),
             load_band: node.load_band(),
             spread: points.distance(node.place),
-            node: &node.report.node,
         }
     }
 }
@@ -53,6 +49,7 @@ impl<'a> NodeScore<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::Slot;
     use crate::sample;
     use roost_proto::admin::NodeState;
     use roost_proto::id::Region;
@@ -127,7 +124,8 @@ mod tests {
     #[test]
     fn equal_nodes_get_equally_many_rooms() {
         for seed in [0, 1, 77] {
-            let nodes: Vec<_> = ["a", "b", "c", "d"].map(|id| Node::new(sample::report(id, "eu"), Millis(0))).into();
+            let nodes: Vec<_> =
+                ["a", "b", "c", "d"].map(|id| Node::new(sample::report(id, "eu"), Slot(0), Millis(0))).into();
             let mut rooms = [0_u32; 4];
             for i in 0..4_000 {
                 let key = sample::room(&format!("room-{i}"));
@@ -140,13 +138,11 @@ mod tests {
         }
     }
 
-    /// The score without its reference: standing, region, priority, load band, spread.
-    fn score(report: &Report, state: NodeState, room: u32) -> (Standing, RegionMatch, Reverse<i32>, u8, u64) {
+    fn score(report: &Report, state: NodeState, room: u32) -> NodeScore {
         let (key, region) = (sample::room(&room.to_string()), Region::new("eu/west").unwrap());
         let request = Request { region: Some(&region), ..Request::new(&key, &policy::DEFAULT) };
-        let mut node = Node::new(report.clone(), Millis(0));
+        let mut node = Node::new(report.clone(), Slot(0), Millis(0));
         node.judge(state);
-        let score = NodeScore::of(&node, &request, &Points::of(&request, 0));
-        (score.standing, score.region, score.priority, score.load_band, score.spread)
+        NodeScore::of(&node, &request, &Points::of(&request, 0))
     }
 }

@@ -18,7 +18,7 @@ use roost_proto::id::{Carrier, NamespaceId};
 use roost_proto::report::Description;
 
 pub use reach::{Condition, Reached, Tally, conditions};
-pub use ring::Points;
+pub use ring::{Place, Points};
 pub use shelf::{Found, Shelf};
 
 /// The number of a node among all that are known.
@@ -46,9 +46,7 @@ impl Rank {
 /// Where a node stands on each of its shelves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Berth {
-    pub slot: Slot,
-    /// On the ring.
-    pub place: u64,
+    pub place: Place,
     /// Or why it takes no new room from anyone.
     pub rank: Result<Rank, Reason>,
 }

@@ -1,8 +1,10 @@
 //! The ring: nodes stand on it by the hashes of their names, and a room goes to the one that is next to where it falls.
 
 use roost_proto::hash::{mix, stable_hash};
+use roost_proto::id::NodeId;
 
 use super::Slot;
+use crate::nodes::MOST_NODES;
 use crate::request::Request;
 
 /// How many points a room falls on. The nearest node, clockwise, of all points takes it.
@@ -27,13 +29,40 @@ impl Points {
 
     /// How far the place is, clockwise, from the nearest point.
     #[must_use]
-    pub fn distance(&self, place: u64) -> u64 {
-        self.0.iter().map(|point| place.wrapping_sub(*point)).min().unwrap_or(u64::MAX)
+    pub fn distance(&self, place: Place) -> u64 {
+        self.0.iter().map(|point| place.0.wrapping_sub(*point)).min().unwrap_or(u64::MAX)
     }
 }
 
-/// A ring has at least so many cells, and between two and eight times as many as nodes.
-const FEWEST_CELLS: usize = 4;
+/// The bits of a place that are the node's number; the others are a hash of its name.
+const SLOT_BITS: u32 = 18;
+
+const _: () = assert!(MOST_NODES < 1 << SLOT_BITS, "every node has a place of its own, and none that of no node");
+
+/// Where a node stands on the ring. No two have the same place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(u64);
+
+impl Place {
+    /// The place of the node of this name and number.
+    #[must_use]
+    pub fn of(node: &NodeId, slot: Slot) -> Self {
+        Self(stable_hash(&[node.as_str().as_bytes()]) >> SLOT_BITS << SLOT_BITS | u64::from(slot.0))
+    }
+
+    /// The node's number.
+    #[must_use]
+    pub fn slot(self) -> Slot {
+        Slot((self.0 & ((1 << SLOT_BITS) - 1)) as u32)
+    }
+}
+
+/// A ring has at least so many cells. Of more, a quarter is taken, and at most [`MOST_TAKEN_EIGHTHS`].
+const FEWEST_CELLS: usize = 8;
+const MOST_TAKEN_EIGHTHS: usize = 7;
+
+/// What stands in a cell that no node has.
+const EMPTY: Place = Place(u64::MAX);
 
 /// Nodes by their places on the ring. All that it does takes the same time, however many they are.
 ///
@@ -43,14 +72,10 @@ const FEWEST_CELLS: usize = 4;
 #[derive(Debug, Clone)]
 pub(super) struct Ring {
     /// As many as [`Ring::home`] knows, and some at the end for those that find none.
-    cells: Vec<Cell>,
+    cells: Vec<Place>,
     homes: usize,
     nodes: usize,
 }
-
-type Cell = (u64, Slot);
-
-const EMPTY: Cell = (u64::MAX, Slot(u32::MAX));
 
 impl Default for Ring {
     fn default() -> Self {
@@ -64,10 +89,10 @@ impl Ring {
     }
 
     /// Whether the node was not there yet.
-    pub(super) fn insert(&mut self, place: u64, slot: Slot) -> bool {
-        let mut moved = (place, slot);
-        let mut at = self.find(moved);
-        if self.cells.get(at) == Some(&moved) {
+    pub(super) fn insert(&mut self, place: Place) -> bool {
+        let mut moved = place;
+        let mut at = self.find(place);
+        if self.cells.get(at) == Some(&place) {
             return false;
         }
         // It takes this cell, and all up to the next empty one move on by one.
@@ -79,16 +104,16 @@ impl Ring {
             at += 1;
         }
         self.nodes += 1;
-        if self.nodes * 2 > self.homes {
+        if self.nodes * 8 > self.homes * MOST_TAKEN_EIGHTHS {
             self.resize(self.homes * 2);
         }
         true
     }
 
     /// Whether the node was there.
-    pub(super) fn remove(&mut self, place: u64, slot: Slot) -> bool {
-        let mut at = self.find((place, slot));
-        if self.cells.get(at) != Some(&(place, slot)) {
+    pub(super) fn remove(&mut self, place: Place) -> bool {
+        let mut at = self.find(place);
+        if self.cells.get(at) != Some(&place) {
             return false;
         }
         // Those that did not find their own cell empty move back.
@@ -101,44 +126,42 @@ impl Ring {
         }
         self.cells[at] = EMPTY;
         self.nodes -= 1;
-        if self.homes > FEWEST_CELLS && self.nodes * 8 < self.homes {
+        if self.homes > FEWEST_CELLS && self.nodes * 4 < self.homes {
             self.resize(self.homes / 2);
         }
         true
     }
 
     /// The node that is nearest to one of the points and not skipped, with its distance.
-    ///
-    /// Of two nodes on the same place, which needs names of equal hashes, the one with the lower slot.
     pub(super) fn nearest(&self, points: &Points, skip: &impl Fn(Slot) -> bool) -> Option<(u64, Slot)> {
         points.0.iter().filter_map(|point| self.next(*point, skip)).min()
     }
 
     fn next(&self, point: u64, skip: &impl Fn(Slot) -> bool) -> Option<(u64, Slot)> {
         let (before, after) = self.cells.split_at(self.home(point));
-        let is_next = |cell: &&Cell| **cell != EMPTY && !skip(cell.1);
-        let next = after.iter().filter(|cell| cell.0 >= point).find(is_next);
+        let is_next = |place: &&Place| **place != EMPTY && !skip(place.slot());
+        let next = after.iter().filter(|place| place.0 >= point).find(is_next);
         // The ring closes: behind its end come those who stand before the point.
         let next = next.or_else(|| before.iter().chain(after).find(is_next));
-        next.map(|(place, slot)| (place.wrapping_sub(point), *slot))
+        next.map(|place| (place.0.wrapping_sub(point), place.slot()))
     }
 
-    /// The cell that is the place's own.
+    /// The cell of a place or point.
     fn home(&self, place: u64) -> usize {
         ((u128::from(place) * self.homes as u128) >> u64::BITS) as usize
     }
 
-    /// The cell where the node is, or belongs.
-    fn find(&self, node: Cell) -> usize {
+    /// The cell where the node stands, or belongs.
+    fn find(&self, node: Place) -> usize {
         let home = self.home(node.0);
-        home + self.cells[home..].iter().take_while(|cell| **cell != EMPTY && **cell < node).count()
+        home + self.cells[home..].iter().take_while(|place| **place < node).count()
     }
 
     fn resize(&mut self, homes: usize) {
-        let nodes = std::mem::take(&mut self.cells).into_iter().filter(|cell| *cell != EMPTY);
+        let nodes = std::mem::take(&mut self.cells).into_iter().filter(|place| *place != EMPTY);
         *self = Self { cells: vec![EMPTY; homes], homes, nodes: 0 };
-        for (place, slot) in nodes {
-            self.insert(place, slot);
+        for place in nodes {
+            self.insert(place);
         }
     }
 }
@@ -153,24 +176,24 @@ mod tests {
     #[test]
     fn the_nearest_node_is_found_however_many_come_and_go() {
         let mut ring = Ring::default();
-        let mut standing: Vec<(u64, Slot)> = Vec::new();
+        let mut standing: Vec<Place> = Vec::new();
         for step in 0..4_000_u32 {
             // Grows to some hundreds, then shrinks to none, and most of all at one end of the ring.
-            let place = mix(u64::from(step)) >> (step % 3 * 20);
+            let place = Place((mix(u64::from(step)) >> (step % 3 * 20)) << SLOT_BITS | u64::from(step));
             if step < 1_000 || step % 3 == 0 && step < 2_000 {
-                assert!(ring.insert(place, Slot(step)) && !ring.insert(place, Slot(step)));
-                standing.push((place, Slot(step)));
+                assert!(ring.insert(place) && !ring.insert(place));
+                standing.push(place);
             } else if !standing.is_empty() {
-                let (place, slot) = standing.swap_remove(mix(step.into()) as usize % standing.len());
-                assert!(ring.remove(place, slot) && !ring.remove(place, slot));
+                let place = standing.swap_remove(mix(step.into()) as usize % standing.len());
+                assert!(ring.remove(place) && !ring.remove(place));
             }
             let points = points(step.into());
             let skip = |slot: Slot| slot.0.is_multiple_of(5);
-            let among = standing.iter().filter(|(_, slot)| !skip(*slot));
-            let expected = among.map(|(place, slot)| (points.distance(*place), *slot)).min();
+            let among = standing.iter().filter(|place| !skip(place.slot()));
+            let expected = among.map(|place| (points.distance(*place), place.slot())).min();
             assert_eq!(ring.nearest(&points, &skip), expected, "step {step}");
-            let most = (standing.len() * 8).max(FEWEST_CELLS);
-            assert!((standing.len() * 2..=most).contains(&ring.homes), "{} cells", ring.homes);
+            let most = (standing.len() * 4).max(FEWEST_CELLS);
+            assert!((standing.len()..=most).contains(&ring.homes), "{} cells", ring.homes);
         }
         assert!(ring.is_empty());
     }
@@ -181,7 +204,7 @@ mod tests {
             let ring = |places: &[u64]| {
                 let mut ring = Ring::default();
                 for (place, slot) in places.iter().zip(0..) {
-                    ring.insert(*place, Slot(slot));
+                    ring.insert(Place(*place << SLOT_BITS | slot));
                 }
                 ring
             };

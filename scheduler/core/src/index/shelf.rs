@@ -30,11 +30,11 @@ impl Shelf {
     pub(super) fn put(&mut self, berth: &Berth) {
         match berth.rank {
             Ok(rank) => {
-                let is_new = self.eligible.entry(rank).or_default().insert(berth.place, berth.slot);
+                let is_new = self.eligible.entry(rank).or_default().insert(berth.place);
                 self.eligible_nodes += u32::from(is_new);
             }
             Err(reason) => {
-                self.blocked.entry(reason).or_default().insert(berth.slot);
+                self.blocked.entry(reason).or_default().insert(berth.place.slot());
             }
         }
     }
@@ -44,14 +44,14 @@ impl Shelf {
         match berth.rank {
             Ok(rank) => {
                 let Some(ring) = self.eligible.get_mut(&rank) else { return };
-                self.eligible_nodes -= u32::from(ring.remove(berth.place, berth.slot));
+                self.eligible_nodes -= u32::from(ring.remove(berth.place));
                 if ring.is_empty() {
                     self.eligible.remove(&rank);
                 }
             }
             Err(reason) => {
                 let Some(slots) = self.blocked.get_mut(&reason) else { return };
-                slots.remove(&berth.slot);
+                slots.remove(&berth.place.slot());
                 if slots.is_empty() {
                     self.blocked.remove(&reason);
                 }
@@ -73,7 +73,7 @@ impl Shelf {
     pub fn nearest(&self, like: Rank, points: &Points, skip: &impl Fn(Slot) -> bool) -> Option<Found> {
         let bands = Rank { load_band: 0, ..like }..=Rank { load_band: u8::MAX, ..like };
         let nearest = self.eligible.range(bands).filter_map(|(rank, ring)| found(*rank, ring, points, skip));
-        nearest.min_by_key(|found| (found.spread, found.slot))
+        nearest.min_by_key(|found| found.spread)
     }
 
     /// How many nodes are on the shelf.
