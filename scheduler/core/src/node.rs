@@ -20,6 +20,8 @@ pub struct Node {
     /// The last report, without its rooms.
     pub report: Report,
     pub load: Load,
+    /// As of the last report or tick.
+    pub state: NodeState,
     /// How far placement counts on it, as of the last report or tick.
     pub standing: Standing,
     /// Why it takes no new room from anyone, as of the last report or tick.
@@ -60,6 +62,7 @@ impl Node {
     pub fn new(report: Report, slot: Slot, now: Millis) -> Self {
         let mut node = Self {
             load: load::of(&report),
+            state: NodeState::Alive,
             standing: Standing::Sound,
             blocked: None,
             place: Place::of(&report.node, slot),
@@ -105,6 +108,7 @@ impl Node {
 
     /// What placement is to think of it, given its state.
     pub fn judge(&mut self, state: NodeState) {
+        self.state = state;
         self.standing = match state {
             NodeState::Alive if self.is_distrusted => Standing::Distrusted,
             NodeState::Alive => Standing::Sound,

@@ -225,7 +225,8 @@ impl View {
         self.nodes.by_name(after)
     }
 
-    /// The node's state.
+    /// The node's state at this moment, which ownership is judged by; placement, and what operators see, by that of the last
+    /// tick.
     #[must_use]
     pub fn state(&self, node: &Node, now: Millis) -> NodeState {
         self.hearing(now).state(node, now)
@@ -259,7 +260,7 @@ impl View {
         let report = &node.report;
         NodeView {
             id: report.node.clone(),
-            state: self.state(node, now),
+            state: node.state,
             mode: report.mode,
             incarnation: report.incarnation,
             description: report.description.clone(),
@@ -277,10 +278,10 @@ impl View {
 
     /// How many nodes are in which state, and what they come to.
     #[must_use]
-    pub fn totals(&self, now: Millis) -> Totals {
+    pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for node in self.nodes.iter() {
-            match self.state(node, now) {
+            match node.state {
                 NodeState::Alive => totals.nodes.alive += 1,
                 NodeState::Suspect => totals.nodes.suspect += 1,
                 NodeState::Lost => {
@@ -418,7 +419,7 @@ mod tests {
             if is_noticed {
                 view.tick(later);
             }
-            assert_eq!(view.totals(later).nodes, NodeCounts { alive: 1, suspect: 0, lost: 0 }, "{is_noticed}");
+            assert_eq!(view.totals().nodes, NodeCounts { alive: 1, suspect: 0, lost: 0 }, "{is_noticed}");
             assert!(!was_silent(&view, later), "{is_noticed}");
         }
         sample::pass(&mut view, later, later.plus(3_999));
@@ -452,7 +453,7 @@ mod tests {
                 now = now.plus(250);
                 view.tick(now);
             }
-            assert_eq!(view.totals(now).nodes.lost, u32::from(!temporary), "{temporary} {leaves}");
+            assert_eq!(view.totals().nodes.lost, u32::from(!temporary), "{temporary} {leaves}");
         }
     }
 

@@ -42,7 +42,7 @@ proptest! {
             }
         }
         let shown: Vec<_> = view.nodes(None).map(|(_, node)| view.node_view(node, now)).collect();
-        let totals = view.totals(now);
+        let totals = view.totals();
         let counts = totals.nodes;
         prop_assert_eq!(shown.len(), (counts.alive + counts.suspect + counts.lost) as usize);
         let living = shown.iter().filter(|node| node.state != roost_proto::admin::NodeState::Lost);

@@ -12,7 +12,7 @@ impl Scheduler {
         let schedulers = schedulers.unwrap_or_else(|_| vec![self.entry.clone()]);
         let now = self.clock.now();
         let view = self.view();
-        let totals = view.totals(now);
+        let totals = view.totals();
         let grace_left_ms = view.grace.longest_left_ms(now);
         ClusterView {
             scheduler: self.entry.id.clone(),

@@ -190,7 +190,7 @@ impl Scheduler {
         let (levels, old_reports) = {
             let view = self.view();
             let levels = Levels {
-                totals: view.totals(now),
+                totals: view.totals(),
                 rooms: view.rooms.len(),
                 store_up: view.is_listening(),
                 grace_left_ms: view.grace.longest_left_ms(now),
