@@ -226,6 +226,18 @@ mod tests {
     }
 
     #[test]
+    fn who_cannot_be_trusted_counts_as_full_and_what_is_reserved_comes_on_top() {
+        let mut report = sample::report("a", "eu");
+        for (cpu_permille, reserved_milli, band) in [(0, 0, 0), (160, 4_000, 25), (9_999, 0, 125), (9_999, 4_000, 130)]
+        {
+            report.host.cpu_permille = cpu_permille;
+            let mut node = Node::new(report.clone(), Slot(0), Millis(0));
+            node.set_reserved(reserved_milli);
+            assert_eq!((node.load_band(), node.is_distrusted()), (band, cpu_permille > 1_100), "{cpu_permille}");
+        }
+    }
+
+    #[test]
     fn a_report_of_an_earlier_incarnation_renews_nothing() {
         let mut node = Node::new(sample::numbered("a", 2, 1), Slot(0), Millis(10));
         assert_eq!(node.fold(sample::numbered("a", 1, 99), Millis(20)), Folded::Old);

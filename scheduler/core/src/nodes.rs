@@ -209,3 +209,93 @@ impl Nodes {
 fn has_same_shelves(a: &Description, b: &Description) -> bool {
     (&a.region, &a.carriers, &a.namespaces) == (&b.region, &b.carriers, &b.namespaces)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+    use roost_proto::error::Reason;
+    use roost_proto::explain::Standing;
+
+    #[test]
+    fn a_node_that_reports_is_looked_at_once_in_a_while_and_stays_sound() {
+        let mut nodes = Nodes::default();
+        for now in (0..20_000).step_by(250) {
+            if now % 1_000 == 0 {
+                nodes.fold(sample::numbered("a", 1, now + 1), Millis(now));
+            }
+            nodes.tick(hearing(), Millis(now));
+            assert_eq!((standing(&nodes, "a"), nodes.due.len()), (Ok(Standing::Sound), 1), "{now}");
+        }
+    }
+
+    #[test]
+    fn silence_makes_a_suspect_then_blocks_and_a_report_ends_it() {
+        let mut nodes = Nodes::default();
+        nodes.fold(sample::numbered("a", 1, 1), Millis(100));
+        for (now, expected) in [
+            (2_599, Ok(Standing::Sound)),
+            (2_600, Ok(Standing::Suspect)),
+            (4_099, Ok(Standing::Suspect)),
+            (4_100, Err(Reason::NotAlive)),
+            (60_000, Err(Reason::NotAlive)),
+        ] {
+            nodes.tick(hearing(), Millis(now));
+            assert_eq!(standing(&nodes, "a"), expected, "{now}");
+        }
+        assert!(nodes.due.is_empty(), "nothing more can come of its silence");
+        nodes.fold(sample::numbered("a", 1, 2), Millis(60_000));
+        assert_eq!((standing(&nodes, "a"), nodes.due.len()), (Ok(Standing::Sound), 1));
+    }
+
+    #[test]
+    fn a_lease_that_gets_shorter_counts_at_once() {
+        let mut nodes = Nodes::default();
+        nodes.fold(sample::numbered("a", 1, 1), Millis(0));
+        nodes.fold(Report { lease_ms: 500, ..sample::numbered("a", 1, 2) }, Millis(100));
+        nodes.tick(hearing(), Millis(599));
+        assert_eq!(standing(&nodes, "a"), Ok(Standing::Sound));
+        nodes.tick(hearing(), Millis(600));
+        assert_eq!(standing(&nodes, "a"), Err(Reason::NotAlive));
+    }
+
+    #[test]
+    fn of_very_many_that_fall_silent_at_once_some_are_left_for_the_next_tick() {
+        let mut nodes = Nodes::default();
+        for i in 0..SILENCED_PER_TICK + 10 {
+            nodes.fold(sample::report(&format!("n{i}"), "eu"), Millis(0));
+        }
+        let suspects = |nodes: &Nodes| nodes.iter().filter(|node| node.standing == Standing::Suspect).count();
+        nodes.tick(hearing(), Millis(2_500));
+        assert_eq!(suspects(&nodes), SILENCED_PER_TICK);
+        nodes.tick(hearing(), Millis(2_750));
+        assert_eq!(suspects(&nodes), nodes.len());
+    }
+
+    #[test]
+    fn a_forgotten_nodes_number_is_given_again_and_carries_nothing_over() {
+        let mut nodes = Nodes::default();
+        let mut report = sample::report("a", "eu");
+        report.description.temporary = true;
+        nodes.fold(report, Millis(0));
+        nodes.set_reserved(&sample::node("a"), 50_000);
+        nodes.leave(&sample::node("a"), Incarnation(1));
+        assert!(nodes.is_empty() && nodes.due.is_empty());
+        nodes.fold(sample::report("b", "us"), Millis(3_000));
+        assert_eq!(nodes.entries.len(), 1);
+        nodes.tick(hearing(), Millis(3_000));
+        let node = nodes.get(&sample::node("b")).unwrap();
+        assert_eq!((node.standing, node.reserved_permille(), node.place.slot()), (Standing::Sound, 0, Slot(0)));
+    }
+
+    fn hearing() -> Hearing {
+        let mut hearing = Hearing::none(Millis(0));
+        hearing.begin(Millis(0));
+        hearing
+    }
+
+    fn standing(nodes: &Nodes, id: &str) -> Result<Standing, Reason> {
+        let node = nodes.get(&sample::node(id)).unwrap();
+        node.blocked.map_or(Ok(node.standing), Err)
+    }
+}

@@ -5,7 +5,7 @@ use roost_proto::explain::Standing;
 use roost_proto::policy::Rung;
 
 use crate::filter::{Wish, refusal};
-use crate::index::{Condition, Found, Index, Points, Shelf, Slot, conditions};
+use crate::index::{Condition, Found, Index, Points, Shelf, Slot, conditions, outermost};
 use crate::node::Node;
 use crate::request::Request;
 use crate::view::View;
@@ -129,8 +129,8 @@ impl NoNode {
     /// Those on the ladder, then others. All nodes refuse, so few have to be looked at.
     fn list(view: &View, request: &Request<'_>) -> Vec<Rejection> {
         let index = view.nodes.index();
-        let outermost = Index::outermost(request).into_iter().flatten();
-        let shelves = outermost.flat_map(|condition| index.meeting(request, condition));
+        let conditions = outermost(request).into_iter().flatten();
+        let shelves = conditions.flat_map(|condition| index.meeting(request, condition));
         let blocked =
             shelves.flat_map(Shelf::blocked).flat_map(|(_, slots)| slots).filter_map(|slot| view.nodes.at(*slot));
         let is_avoided = |node: &&Node| refusal(node, Wish::NewRoom, request) == Some(Reason::Avoided);

@@ -302,12 +302,6 @@ impl View {
         self.old_reports
     }
 
-    /// How many nodes that are not lost report numbers that cannot be.
-    #[must_use]
-    pub fn distrusted(&self, now: Millis) -> usize {
-        self.nodes.iter().filter(|node| node.is_distrusted() && self.state(node, now) != NodeState::Lost).count()
-    }
-
     /// The buckets in whose grace we should say which epochs we have seen, and in which run (rule 20).
     #[must_use]
     pub fn to_raise(&self) -> Vec<(u8, Run, Epoch)> {

@@ -17,7 +17,7 @@ use roost_proto::explain::Standing;
 use roost_proto::id::{Carrier, NamespaceId};
 use roost_proto::report::Description;
 
-pub use reach::{Condition, Reached, Tally, conditions};
+pub use reach::{Condition, Reached, Tally, conditions, outermost};
 pub use ring::{Place, Points};
 pub use shelf::{Found, Shelf};
 

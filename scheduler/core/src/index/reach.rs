@@ -46,6 +46,14 @@ pub fn conditions<'a>(request: &Request<'a>) -> impl Iterator<Item = Condition<'
     })
 }
 
+/// How far out the request's ladder goes on any carrier, and on the client's own. Who meets neither is not on it.
+pub fn outermost<'a>(request: &Request<'a>) -> [Option<Condition<'a>>; 2] {
+    conditions(request).fold([None, None], |[any, own], condition| match condition.carrier {
+        None => [Some(condition), own],
+        Some(_) => [any, Some(condition)],
+    })
+}
+
 /// The areas of a rung, the nearest first, each with how many of the region's labels it lacks.
 fn areas(rung: Rung, region: Option<&Region>) -> impl Iterator<Item = (usize, &str)> {
     let most = match rung {
@@ -135,14 +143,6 @@ impl Index {
             .flat_map(move |area| self.shelves(area, namespace, condition.carrier))
     }
 
-    /// The outermost conditions of the request: which nodes are on its ladder at all. The first is on any carrier.
-    pub fn outermost<'a>(request: &Request<'a>) -> [Option<Condition<'a>>; 2] {
-        conditions(request).fold([None, None], |[any, own], condition| match condition.carrier {
-            None => [Some(condition), own],
-            Some(_) => [any, Some(condition)],
-        })
-    }
-
     /// Counts the nodes that the request reaches.
     #[must_use]
     pub fn reached(&self, request: &Request<'_>) -> Reached {
@@ -150,7 +150,7 @@ impl Index {
             let condition = Condition { rung: Rung::Anywhere, missing: 0, area, carrier };
             Tally::count(self.meeting(request, condition))
         };
-        let (near, on_ladder) = match Self::outermost(request) {
+        let (near, on_ladder) = match outermost(request) {
             // Farther out than on any carrier, nodes are on the ladder on the client's own.
             [Some(any), Some(own)] if own.missing > any.missing => {
                 let twice = count(any.area, own.carrier);
