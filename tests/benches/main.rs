@@ -4,6 +4,7 @@
 
 mod bare;
 mod cpu;
+mod dry_run;
 mod load;
 mod node;
 mod placement;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use roost_proto::id::{Incarnation, NodeId};
 use roost_tests::Trouble;
 use roost_tests::cluster::{Cluster, Plan};
 use roost_tests::process::Process;
@@ -50,11 +52,13 @@ fn main() -> ExitCode {
         ["rooms", kind, order] => view::rooms(kind, order).map(|bytes| println!("{bytes}")),
         ["view"] => view::print(),
         ["placement"] => placement::print(),
-        [] => view::print().and_then(|()| placement::print()).and_then(|()| {
-            let runtime = tokio::runtime::Runtime::new()?;
-            runtime.block_on(bench())
-        }),
-        _ => Err("usage: roost-bench [view | placement]".into()),
+        ["dry-run"] => run(dry_run::print()),
+        ["lookups"] => run(bench()),
+        [] => view::print()
+            .and_then(|()| placement::print())
+            .and_then(|()| run(dry_run::print()))
+            .and_then(|()| run(bench())),
+        _ => Err("usage: roost-bench [view | placement | dry-run | lookups]".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,13 +69,17 @@ fn main() -> ExitCode {
     }
 }
 
+fn run(section: impl Future<Output = Result<(), Trouble>>) -> Result<(), Trouble> {
+    tokio::runtime::Runtime::new()?.block_on(section)
+}
+
 async fn bench() -> Result<(), Trouble> {
     let mut plan = Plan::small().with_redis(1);
     plan.nodes.clear();
     let mut cluster = Cluster::start(plan).await?;
     let redis_url = cluster.redis.as_ref().ok_or("no Redis")?.url();
     let store = store::open(&redis_url, "roost")?;
-    node::start(store.clone()).await?;
+    node::start(store.clone(), node::report(NodeId::new("bench-0")?, Incarnation(0))?).await?;
     roost_tests::wait::until("the node is alive", Duration::from_secs(15), || async {
         let nodes = cluster.admin(&cluster.schedulers[0], "/v1/nodes").await.ok()?;
         let ready = cluster.http.get(format!("http://{}/readyz", cluster.schedulers[0].public)).send().await.ok()?;

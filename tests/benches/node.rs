@@ -16,28 +16,27 @@ use roost_tests::cluster::Cluster;
 
 const LEASE_MS: u64 = 4_000;
 
-/// Registers `bench-0` and renews its lease each second from then on.
-pub(crate) async fn start(store: Arc<dyn Store>) -> Result<Incarnation, Trouble> {
-    let node = NodeId::new("bench-0")?;
-    let run = store.runs().await?[usize::from(node.bucket())].clone();
+/// Registers the report's node and renews its lease each second from then on.
+pub(crate) async fn start(store: Arc<dyn Store>, mut report: Report) -> Result<Incarnation, Trouble> {
+    let run = store.runs().await?[usize::from(report.node.bucket())].clone();
     let register = Register {
-        node: node.clone(),
+        node: report.node.clone(),
         run: run.clone(),
         process: "bench".into(),
         after: Incarnation(0),
-        lease_ms: LEASE_MS,
+        lease_ms: report.lease_ms,
     };
     let Registered::Yes { incarnation, .. } = store.register(register).await? else {
-        return Err("the bench's node could not be registered".into());
+        return Err(format!("{} could not be registered", report.node).into());
     };
-    let mut report = report(node, incarnation)?;
+    report.incarnation = incarnation;
     tokio::spawn(async move {
         let mut tick = interval(Duration::from_secs(1));
         loop {
             tick.tick().await;
             report.seq += 1;
             let renewed = store.renew(Renew { run: run.clone(), report: report.clone() }).await;
-            assert!(matches!(renewed, Ok(Renewed::Yes { .. })), "the bench's node lost its lease: {renewed:?}");
+            assert!(matches!(renewed, Ok(Renewed::Yes { .. })), "{} lost its lease: {renewed:?}", report.node);
             // Only the first report says that it is complete: rooms that are opened later come by the claims' stream.
             report.full = false;
         }
@@ -81,6 +80,7 @@ pub(crate) async fn open_rooms(
     Ok(rooms)
 }
 
+/// An idle node in eu/central with room for a million participants.
 pub(crate) fn report(node: NodeId, incarnation: Incarnation) -> Result<Report, Trouble> {
     Ok(Report {
         v: roost_proto::WIRE_VERSION,
