@@ -211,7 +211,8 @@ impl View {
     #[must_use]
     pub fn expected(&self, request: &Request<'_>, now: Millis) -> Expected {
         let hint = request.hint.unwrap_or(0);
-        Expected { participants: self.rooms.sizes().expected(request.key, hint, now).into(), hint }
+        let most = Some(request.policy.max_participants_per_room).filter(|most| *most > 0).unwrap_or(u32::MAX);
+        Expected { participants: u32::from(self.rooms.sizes().expected(request.key, hint, now)).min(most), hint }
     }
 
     /// The node, whatever its state.

@@ -11,7 +11,7 @@ use crate::view::View;
 use proptest::prelude::*;
 use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation};
-use roost_proto::policy;
+use roost_proto::policy::{self, Policy};
 use roost_proto::report::{EndedRoom, Report, RoomReport};
 use roost_proto::room::{Claim, ClaimState, Expected};
 
@@ -102,6 +102,16 @@ fn a_grant_of_which_only_the_snapshot_told_counts_as_what_was_learned() {
     assert_eq!(reserved(&view, "a"), 12_000);
     view.apply(granted("x", "a", 5, 20, 20), READY);
     assert_eq!(reserved(&view, "a"), 20_000, "what its scheduler said is better");
+}
+
+#[test]
+fn no_more_are_expected_than_the_namespace_allows() {
+    let (view, key) = (sample::view(vec![]), sample::room("x"));
+    for (max_participants_per_room, expected) in [(0, 42), (20, 20), (100, 42)] {
+        let policy = Policy { max_participants_per_room, ..Policy::default() };
+        let request = Request { hint: Some(60), ..Request::new(&key, &policy) };
+        assert_eq!(view.expected(&request, READY), Expected { participants: expected, hint: 60 });
+    }
 }
 
 #[test]
