@@ -12,7 +12,7 @@ use crate::node::Node;
 use crate::place::{Decision, NoNode, alternatives, place};
 use crate::request::Request;
 use crate::room::Room;
-use crate::time::{GRANT_TTL_MS, PROLONG_AFTER_MS};
+use crate::time::{GRANT_TTL_MS, PROLONG_AFTER_MS, TICK_MS};
 use crate::view::View;
 
 /// The node that a lookup answers with.
@@ -147,6 +147,10 @@ fn assign(view: &View, request: &Request<'_>, seen: Option<Claim>, now: Millis) 
         Ok(decision) => decision,
         Err(no_node) => return Step::NoNode(no_node),
     };
+    // Placement knows of a silence from the next tick on.
+    if view.state(node, now) == NodeState::Lost {
+        return Step::Wait { at_most_ms: TICK_MS };
+    }
     let home = Home {
         alternatives: named(view, request, node),
         ..home(node, node.report.incarnation, Epoch(0), GRANT_TTL_MS)
@@ -279,6 +283,17 @@ mod tests {
         sample::pass(&mut view, READY, lost);
         let evidence = Evidence { record_read: false, lease: Some((sample::node("a"), Incarnation(2), true)) };
         assert!(matches!(with(&view, &evidence, lost), Step::Prove { .. }));
+    }
+
+    #[test]
+    fn nothing_is_granted_to_a_node_whose_lease_has_run_out_since_the_last_tick() {
+        let mut view = sample::view(vec![sample::report("a", "eu")]);
+        let lost = READY.plus(4_000);
+        sample::pass(&mut view, READY, lost.minus(1));
+        assert!(matches!(step(&view, lost.minus(1)), Step::Grant { .. }), "a suspect is better than nobody");
+        assert_eq!(step(&view, lost), Step::Wait { at_most_ms: TICK_MS });
+        view.tick(lost.plus(TICK_MS - 1));
+        assert!(matches!(step(&view, lost.plus(TICK_MS - 1)), Step::NoNode(_)));
     }
 
     #[test]

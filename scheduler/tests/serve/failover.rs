@@ -24,7 +24,10 @@ async fn an_open_room_of_a_silent_node_moves_after_its_lease_and_not_before() {
     .await;
     assert!(silent_since.elapsed() > Duration::from_millis(3_600), "{:?}", silent_since.elapsed());
     assert!(moved["epoch"].as_u64().unwrap() > epoch && moved["outcome"] == "placed");
-    assert_eq!(scheduler.admin("/v1/nodes/fra-1").await["state"], "lost");
+    wait::until("the next tick", || async {
+        (scheduler.admin("/v1/nodes/fra-1").await["state"] == "lost").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
