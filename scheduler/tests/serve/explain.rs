@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use roost_proto::id::{Carrier, NamespaceId, NodeId};
-use roost_proto::report::{Mode, Report};
+use roost_proto::id::{Carrier, Epoch, NamespaceId, NodeId, RoomKey};
+use roost_proto::report::{Mode, Report, RoomReport};
 use serde_json::{Value, json};
 
 use crate::agent::{Agent, report, report_once};
@@ -129,6 +129,43 @@ async fn each_node_is_a_candidate_with_its_rank_or_refused_with_its_reason() {
 }
 
 #[tokio::test]
+async fn what_would_be_refused_is_said_with_its_code() {
+    let config = tempfile::NamedTempFile::new().unwrap();
+    let table = "[scheduler]\nallow_unknown_namespaces = false\n[namespaces.default]\nmax_participants_per_room = 2\n";
+    std::fs::write(&config, table).unwrap();
+    let scheduler = Scheduler::start_with(&["--dev", "--config", config.path().to_str().unwrap()]).await;
+    let refused = |said: &Value| (said["code"].clone(), said["candidates"].clone(), said["rejections"].clone());
+    let none = || json!([]);
+    assert_eq!(scheduler.explain("default", "x", &json!({})).await["code"], "starting");
+    let scheduler = scheduler.ready().await;
+    assert_eq!(refused(&scheduler.explain("default", "x", &json!({})).await), (json!("no_node"), none(), none()));
+    let fra = Agent::start(&scheduler.cluster, "fra-1", "eu").await;
+    let _iad = Agent::start(&scheduler.cluster, "iad-1", "us").await;
+    scheduler.knows(2).await;
+    let epoch = scheduler.lookup("x", json!({"region": "eu"})).await["epoch"].as_u64().unwrap();
+    fra.open("x", epoch).await;
+    let room = |participants| RoomReport {
+        key: RoomKey::new("default", "x").unwrap(),
+        epoch: Epoch(epoch),
+        worker: 0,
+        participants,
+        producers: 0,
+        consumers: 0,
+    };
+    fra.say(|report| report.changed = vec![room(2)]);
+    let said = scheduler.said("x", "room_full").await;
+    assert_eq!(refused(&said), (json!("room_full"), none(), none()));
+    fra.say(|report| (report.changed, report.mode) = (vec![room(1)], Mode::Maintenance));
+    let said = scheduler.said("x", "no_node").await;
+    // Its home alone is asked, although the other node could take a room.
+    assert_eq!(refused(&said), (json!("no_node"), none(), json!([{"node": "fra-1", "reason": "mode"}])));
+    let body = json!({"namespace": "acme", "room": "x"});
+    let url = format!("http://{}/v1/explain", scheduler.admin);
+    let response = scheduler.http.post(url).json(&body).send().await.unwrap();
+    assert_eq!(response.status(), 403, "as a lookup of it");
+}
+
+#[tokio::test]
 async fn many_nodes_come_in_pages_each_of_them_once() {
     const NODES: usize = 2_500;
     let scheduler = Scheduler::start().await.ready().await;
@@ -164,6 +201,16 @@ async fn many_nodes_come_in_pages_each_of_them_once() {
         assert_eq!((count, candidates.len(), rejections.len()), (pages, 2_000, 500), "{query}");
         let all: BTreeSet<_> = candidates.iter().chain(&rejections).collect();
         assert_eq!(all.len(), NODES, "{query}");
+    }
+}
+
+impl Scheduler {
+    /// Waits for a dry run with this code.
+    async fn said(&self, room: &str, code: &str) -> Value {
+        wait::until(code, || async {
+            Some(self.explain("default", room, &json!({})).await).filter(|said| said["code"] == code)
+        })
+        .await
     }
 }
 
