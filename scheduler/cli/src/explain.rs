@@ -133,7 +133,9 @@ fn verdict(reply: &ExplainReply) -> String {
             let expected = reply.expected_participants;
             format!("would be placed on {node} ({rung}), counted as {expected} participants until they have come")
         }
-        (Some(Outcome::Existing | Outcome::Edge), _) => format!("lives on {node}"),
+        (Some(Outcome::Existing | Outcome::Edge), _) => {
+            format!("lives on {node}; others as they would rank if it did not")
+        }
         (None, Some(code)) => format!("would be refused with {code}: {}", code.meaning()),
         (None, None) => "would be refused".to_owned(),
     }
