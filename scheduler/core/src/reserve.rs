@@ -24,18 +24,25 @@ pub struct Growth {
     pub age_ms: u64,
 }
 
-/// How sure an expectation is: as many participants that came as expected say as much as it does.
-const STRENGTH: f64 = 1.0;
-const HINTED_STRENGTH: f64 = 4.0;
-/// A room that grows fast counts as this many times what was expected, at most.
-const MOST_GROWTH: f64 = 4.0;
+/// How far a room's own growth moves what is expected of it.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    /// As many participants that came as expected say as much as the expectation does.
+    strength: f64,
+    /// A room that grows fast counts as this many times what was expected, at most: one that fills in seconds looks as if
+    /// it went on for minutes.
+    most_times: f64,
+}
+
+const LEARNED: Doubt = Doubt { strength: 1.0, most_times: 2.0 };
+const HINTED: Doubt = Doubt { strength: 4.0, most_times: 1.5 };
 
 impl Growth {
     /// What the room counts beyond what is reported of it, in thousandths of a participant.
     ///
     /// Until it has filled: what is missing to what was expected. And what its growth so far lets expect further, if
     /// that is more: participants beyond the first come as a Poisson process over [`FILL_MS`] whose rate has a gamma
-    /// prior with the expectation for its mean and `STRENGTH` for its shape, so that the mean of what is still to come
+    /// prior with the expectation for its mean and `Doubt::strength` for its shape, so that the mean of what is still to come
     /// is the time left times the posterior's rate (conjugate prior, for example Gelman et al., Bayesian Data Analysis,
     /// 2.6). From [`FILL_MS`] on growth says nothing more, and what is missing counts less in steps of
     /// [`EXPECT_STEP_MS`], until at [`EXPECT_MS`] it is nothing.
@@ -63,9 +70,9 @@ impl Growth {
         }
         let (expected, peak) = (f64::from(self.expected), f64::from(self.peak));
         let passed = age_ms as f64 / FILL_MS as f64;
-        let strength = if self.is_hinted { HINTED_STRENGTH } else { STRENGTH };
+        let Doubt { strength, most_times } = if self.is_hinted { HINTED } else { LEARNED };
         let rate = (expected - 1.0) * (strength + peak - 1.0) / (strength + passed * (expected - 1.0));
-        (rate * (1.0 - passed)).min(MOST_GROWTH * expected - peak).max(0.0)
+        (rate * (1.0 - passed)).min(most_times * expected - peak).max(0.0)
     }
 }
 
