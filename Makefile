@@ -1,7 +1,7 @@
 # What a person or CI does with this tree. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-core test-store verify deny fix bench sim setup
+.PHONY: help demo build test test-core test-store verify deny fix geo bench sim setup
 
 STORE ?= embedded
 
@@ -44,6 +44,10 @@ fix: ## Format, apply lints' suggestions, accept golden files
 	cargo fmt --all
 	cargo clippy --all-targets --fix --allow-dirty --allow-staged
 	ROOST_ACCEPT=1 cargo test -q -p roost-proto --test golden
+
+geo: ## Make GeoIP databases of free data in target/geo: about a minute; once a month is enough
+	@.ci/setup geo npm
+	@target/geo-venv/bin/python3 docker/geo/fetch.py target/geo
 
 bench: ## Print rates, latencies and CPU per request as ratios against bare handlers, and what a view costs
 	@.ci/setup redis
