@@ -7,12 +7,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use roost_proto::id::{Carrier, Region};
+use roost_scheduler_core::geography::Geography;
 use roost_server::{ConfigError, config};
 use serde::Serialize;
 
 use crate::config::Settings;
 use crate::error::Failure;
-use crate::geo::{Geo, Kind, Miss, Reason};
+use crate::geo::{self, Kind, Known, Miss, Reason};
 
 /// What the command is given.
 #[derive(Debug, Args, Serialize)]
@@ -38,18 +39,18 @@ pub(crate) struct Flags {
 
 /// An address, and what each database tells of it; none: it is not configured.
 #[derive(Debug, Serialize)]
-struct Located {
+struct Located<'a> {
     ip: IpAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
-    city: Option<Told<Place>>,
+    city: Option<Told<'a, Place>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    asn: Option<Told<System>>,
+    asn: Option<Told<'a, System>>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Told<T> {
-    Known(T),
+enum Told<'a, T> {
+    Known(&'a T),
     Unknown { unknown: Miss },
 }
 
@@ -79,10 +80,16 @@ pub(crate) fn print(flags: &Flags) -> Result<(), Failure> {
     if settings.geo_city.is_none() && settings.geo_asn.is_none() {
         return Err(ConfigError::wrong("geo_city", "", "a database for it, for geo_asn, or for both").into());
     }
-    let geo = Geo::open(&settings, &shared)?;
+    let geography = Geography::new(&shared.regions, &shared.carriers).map_err(ConfigError::from)?;
+    let mean_place = |known: &Known<'_>| Place::of(known, &geography);
+    let city = settings.geo_city.as_deref().map(|path| geo::open(Kind::City, path, mean_place)).transpose()?;
+    let mean_system = |known: &Known<'_>| System::of(known, &geography);
+    let asn = settings.geo_asn.as_deref().map(|path| geo::open(Kind::Asn, path, mean_system)).transpose()?;
     let mut out = io::stdout().lock();
     for ip in addresses {
-        let located = Located::of(ip, &geo);
+        let city = city.as_ref().map(|city| Told::from(city.lookup(ip)));
+        let asn = asn.as_ref().map(|asn| Told::from(asn.lookup(ip)));
+        let located = Located { ip, city, asn };
         if flags.json {
             let line = serde_json::to_string(&located).expect("it has string keys only");
             writeln!(out, "{line}")?;
@@ -93,34 +100,36 @@ pub(crate) fn print(flags: &Flags) -> Result<(), Failure> {
     Ok(())
 }
 
-impl Located {
-    fn of(ip: IpAddr, geo: &Geo) -> Self {
-        let city = geo.ask(Kind::City, ip, |known| {
-            let (region, region_by) = geo.region(known).unzip();
-            Place {
-                country: known.country.map(str::to_owned),
-                subdivisions: known.subdivision_codes().collect(),
-                point: known.point,
-                region,
-                region_by,
-            }
-        });
-        let asn = geo.ask(Kind::Asn, ip, |known| System {
-            number: known.asn,
-            organisation: known.organisation.map(str::to_owned),
-            carrier: geo.carrier(known),
-        });
-        Self { ip, city: city.map(Told::from), asn: asn.map(Told::from) }
+impl Place {
+    fn of(known: &Known<'_>, geography: &Geography) -> Self {
+        let (region, region_by) = geo::region(geography, known).unzip();
+        Self {
+            country: known.country.map(str::to_owned),
+            subdivisions: known.subdivision_codes().collect(),
+            point: known.point,
+            region,
+            region_by,
+        }
     }
 }
 
-impl<T> From<Result<T, Miss>> for Told<T> {
-    fn from(told: Result<T, Miss>) -> Self {
+impl System {
+    fn of(known: &Known<'_>, geography: &Geography) -> Self {
+        Self {
+            number: known.asn,
+            organisation: known.organisation.map(str::to_owned),
+            carrier: geo::carrier(geography, known),
+        }
+    }
+}
+
+impl<'a, T> From<Result<&'a T, Miss>> for Told<'a, T> {
+    fn from(told: Result<&'a T, Miss>) -> Self {
         told.map_or_else(|unknown| Self::Unknown { unknown }, Self::Known)
     }
 }
 
-impl fmt::Display for Located {
+impl fmt::Display for Located<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.ip)?;
         match &self.city {

@@ -9,8 +9,9 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
+use roost_scheduler_core::geography::Geography;
 use roost_server::signals::Signals;
-use roost_server::{config, listen, request_id, telemetry, tls};
+use roost_server::{ConfigError, config, listen, request_id, telemetry, tls};
 use roost_store::Store;
 use roost_store::operation::SchedulerEntry;
 use rustls::ServerConfig;
@@ -51,7 +52,8 @@ pub(crate) fn serve(flags: &Flags) -> Result<(), Failure> {
     tls::install_provider();
     // All that may be wrong with the configuration is found before anything is listened on.
     let store = store::open(&settings)?;
-    let geo = Geo::open(&settings, &rules.shared)?;
+    let geography = Geography::new(&rules.shared.regions, &rules.shared.carriers).map_err(ConfigError::from)?;
+    let geo = Geo::open(geography, settings.geo_city.as_deref(), settings.geo_asn.as_deref())?;
     let tls = match (&settings.tls_cert, &settings.tls_key) {
         (Some(cert), Some(key)) => Some(tls::server_config(cert, key)?),
         _ => None,

@@ -1,15 +1,18 @@
-//! One GeoIP database in memory: its reader beside the bytes that it reads, every record of it tried when it is opened.
+//! One GeoIP database in memory: the tree that addresses lead through, and what each record at its ends means to us.
+//!
+//! All records are read once, when the file is; a lookup walks the tree, decodes nothing and cannot fail.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use geoip2::{ASN, City, Reader};
 use serde::Serialize;
-use yoke::{Yoke, Yokeable};
+
+use super::tree::{TooDeep, Tree};
 
 /// A larger file is none of ours; the largest that are known have 130 MB.
 const MOST_BYTES: u64 = 1 << 30;
@@ -21,7 +24,7 @@ pub(crate) enum Kind {
     Asn,
 }
 
-/// What is known of an address. Codes are those of ISO 3166, as the file has them.
+/// What a record says. Codes are those of ISO 3166, as the file has them.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Known<'a> {
     pub country: Option<&'a str>,
@@ -65,20 +68,13 @@ pub(crate) enum Fault {
     Record(IpAddr, geoip2::Error),
 }
 
-/// A database that is in use.
-pub(crate) struct Database {
-    reader: Yoke<Layout<'static>, Vec<u8>>,
+/// A database that is in use. `T` is what a record means to whoever asks.
+pub(crate) struct Database<T> {
+    tree: Tree,
+    /// By what the tree says where it ends; none: the record has a field that the reader does not know.
+    meanings: HashMap<u32, Option<T>>,
     /// When it was made, in seconds since 1970.
     pub built_s: u64,
-    /// How many different records have a field that the reader does not know.
-    pub unreadable: usize,
-}
-
-/// The two kinds of files, as their reader knows them.
-#[derive(Yokeable)]
-enum Layout<'a> {
-    City(Reader<'a, City<'a>>),
-    Asn(Reader<'a, ASN<'a>>),
 }
 
 impl Known<'_> {
@@ -121,38 +117,54 @@ impl Kind {
     }
 }
 
-impl Database {
-    /// Reads the file, and tries every record of it: what was opened cannot fail in a lookup.
-    pub(crate) fn open(kind: Kind, path: &Path) -> Result<Self, Fault> {
+impl<T> Database<T> {
+    /// Reads the file, and asks of every record in it what it means.
+    pub(crate) fn open(kind: Kind, path: &Path, mean: impl Fn(&Known<'_>) -> T) -> Result<Self, Fault> {
         let mut bytes = Vec::new();
         File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MOST_BYTES {
             return Err(Fault::TooLarge);
         }
         // The reader trusts its file: where a length or a pointer leads out of it, it panics. Here that does no harm.
-        catch_unwind(AssertUnwindSafe(|| Self::check(kind, bytes))).unwrap_or(Err(Fault::Panicked))
+        catch_unwind(AssertUnwindSafe(|| Self::read(kind, &bytes, mean))).unwrap_or(Err(Fault::Panicked))
     }
 
-    /// What is known of an address.
-    pub(crate) fn lookup(&self, ip: IpAddr) -> Result<Known<'_>, Miss> {
+    /// What an address's record means.
+    pub(crate) fn lookup(&self, ip: IpAddr) -> Result<&T, Miss> {
         let ip = ip.to_canonical();
         if is_private(ip) {
             return Err(Miss::Private);
         }
-        self.reader.get().lookup(ip).map_err(|error| match error {
-            geoip2::Error::NotFound => Miss::NotFound,
-            geoip2::Error::IPv4Only => Miss::WrongFamily,
-            _ => Miss::Unreadable,
-        })
+        let end = self.tree.end(ip).ok_or(Miss::WrongFamily)?;
+        self.meanings.get(&end).ok_or(Miss::NotFound)?.as_ref().ok_or(Miss::Unreadable)
     }
 
-    fn check(kind: Kind, bytes: Vec<u8>) -> Result<Self, Fault> {
-        let reader: Yoke<Layout<'static>, Vec<u8>> =
-            Yoke::try_attach_to_cart(bytes, |bytes| Layout::read(kind, bytes))?;
-        let (tree, built_s) = reader.get().tree(reader.backing_cart());
-        let unreadable = tree.try_records(|ip| reader.get().lookup(ip).map(drop))?;
-        Ok(Self { reader, built_s, unreadable })
+    /// How many different records have a field that the reader does not know.
+    pub(crate) fn unreadable(&self) -> usize {
+        self.meanings.values().filter(|meaning| meaning.is_none()).count()
     }
+
+    fn read(kind: Kind, file: &[u8], mean: impl Fn(&Known<'_>) -> T) -> Result<Self, Fault> {
+        let layout = Layout::read(kind, file)?;
+        let (tree, built_s) = layout.tree(file);
+        let mut meanings = HashMap::new();
+        tree.visit(|end, ip| {
+            let meaning = match layout.lookup(ip) {
+                Ok(known) => Some(mean(&known)),
+                Err(geoip2::Error::UnknownField(_)) => None,
+                Err(error) => return Err(Fault::Record(ip, error)),
+            };
+            meanings.insert(end, meaning);
+            Ok(())
+        })?;
+        Ok(Self { tree, meanings, built_s })
+    }
+}
+
+/// The two kinds of files, as their reader knows them.
+enum Layout<'a> {
+    City(Reader<'a, City<'a>>),
+    Asn(Reader<'a, ASN<'a>>),
 }
 
 impl<'a> Layout<'a> {
@@ -183,85 +195,20 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// Where the file's addresses lead to, and when it was made.
-    fn tree<'b>(&self, bytes: &'b [u8]) -> (Tree<'b>, u64) {
+    /// Where addresses lead to, and when the file was made. The reader has seen to it that all nodes are there.
+    fn tree(&self, file: &[u8]) -> (Tree, u64) {
         let metadata = match self {
             Self::City(reader) => reader.get_metadata(),
             Self::Asn(reader) => reader.get_metadata(),
         };
-        let (record_bits, address_bits) = (metadata.record_size, if metadata.ip_version == 4 { 32 } else { 128 });
-        (Tree { bytes, nodes: metadata.node_count as usize, record_bits, address_bits }, metadata.build_epoch)
+        let (count, record_bits) = (metadata.node_count as usize, usize::from(metadata.record_size));
+        (Tree::new(file, count, record_bits, metadata.ip_version == 6), metadata.build_epoch)
     }
 }
 
-/// The binary tree that a file begins with: a node has a record for each value of the address's next bit, which is
-/// another node, the number of nodes (nothing is known), or more than that (where its data is).
-struct Tree<'a> {
-    bytes: &'a [u8],
-    nodes: usize,
-    /// 24, 28 or 32; the reader has seen to that, and to that all nodes are there.
-    record_bits: u16,
-    address_bits: u8,
-}
-
-impl Tree<'_> {
-    /// Tries one address of each record, and counts those that have a field which the reader does not know.
-    fn try_records(&self, lookup: impl Fn(IpAddr) -> Result<(), geoip2::Error>) -> Result<usize, Fault> {
-        let mut unreadable = 0;
-        let mut seen = vec![false; self.nodes];
-        let mut tried = HashSet::new();
-        let mut left = vec![(0, 0_u128, 0_u8)];
-        while let Some((node, prefix, length)) = left.pop() {
-            if node >= self.nodes || std::mem::replace(&mut seen[node], true) {
-                continue;
-            }
-            // The left one on top: IPv4 is on the far left of IPv6, and its other places there only point to it.
-            for (bit, record) in self.records(node).into_iter().enumerate().rev() {
-                let prefix = prefix | (bit as u128) << (self.address_bits - 1 - length);
-                if record < self.nodes {
-                    if length + 1 == self.address_bits {
-                        return Err(Fault::TooDeep(shown(self.address(prefix))));
-                    }
-                    left.push((record, prefix, length + 1));
-                } else if record > self.nodes && tried.insert(record) {
-                    match lookup(self.address(prefix)) {
-                        Ok(()) => {}
-                        Err(geoip2::Error::UnknownField(_)) => unreadable += 1,
-                        Err(error) => return Err(Fault::Record(shown(self.address(prefix)), error)),
-                    }
-                }
-            }
-        }
-        Ok(unreadable)
-    }
-
-    fn records(&self, node: usize) -> [usize; 2] {
-        let size = usize::from(self.record_bits) / 4;
-        let bytes = &self.bytes[node * size..][..size];
-        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | usize::from(*byte));
-        match self.record_bits {
-            // The byte in the middle has the highest four bits of both.
-            28 => [
-                usize::from(bytes[3] >> 4) << 24 | number(&bytes[..3]),
-                usize::from(bytes[3] & 15) << 24 | number(&bytes[4..]),
-            ],
-            _ => [number(&bytes[..size / 2]), number(&bytes[size / 2..])],
-        }
-    }
-
-    fn address(&self, bits: u128) -> IpAddr {
-        match self.address_bits {
-            32 => IpAddr::V4(Ipv4Addr::from_bits(bits as u32)),
-            _ => IpAddr::V6(Ipv6Addr::from_bits(bits)),
-        }
-    }
-}
-
-/// An address that stands for an IPv4 one, which a file of IPv6 keeps on its far left, as that.
-fn shown(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V6(long) => long.to_ipv4().map_or(ip, IpAddr::V4),
-        IpAddr::V4(_) => ip,
+impl From<TooDeep> for Fault {
+    fn from(TooDeep(ip): TooDeep) -> Self {
+        Self::TooDeep(ip)
     }
 }
 
@@ -276,7 +223,7 @@ fn is_private(ip: IpAddr) -> bool {
     }
 }
 
-impl std::fmt::Debug for Database {
+impl<T> std::fmt::Debug for Database<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Database").field("built_s", &self.built_s).finish_non_exhaustive()
     }
@@ -287,49 +234,39 @@ mod tests {
     use super::*;
     use crate::geo::sample::{made, write};
 
-    /// One of each record of the tests' databases, and some that they do not have.
-    const ADDRESSES: [&str; 16] = [
-        "192.0.2.1",
-        "192.0.2.65",
-        "192.0.2.129",
-        "192.0.2.193",
-        "198.51.100.1",
-        "198.51.100.65",
-        "198.51.100.129",
-        "198.51.100.193",
-        "203.0.113.1",
-        "203.0.113.65",
-        "203.0.113.129",
-        "203.0.113.193",
-        "203.0.113.225",
-        "2001:db8:1::1",
-        "2001:db8:2::1",
-        "2001:db8:9::1",
-    ];
-
     #[test]
     fn an_address_of_either_family_has_its_place_and_its_system() {
-        let city = Database::open(Kind::City, &made("city.mmdb")).unwrap();
+        let city = database("city.mmdb");
         for ip in ["192.0.2.1", "::ffff:192.0.2.63", "2001:db8:1::1"] {
-            let known = city.lookup(ip.parse().unwrap()).unwrap();
-            assert_eq!((known.country, known.subdivisions), (Some("CN"), vec!["SH"]), "{ip}");
-            assert_eq!((known.point, known.asn), (Some((31.22, 121.46)), None), "{ip}");
+            assert_eq!(found(&city, ip), Ok("CN CN-SH 31.22,121.46"), "{ip}");
         }
-        let london = city.lookup("198.51.100.193".parse().unwrap()).unwrap();
-        assert_eq!(london.subdivision_codes().collect::<Vec<_>>(), ["GB-ENG", "GB-LND"]);
-        let asn = Database::open(Kind::Asn, &made("asn.mmdb")).unwrap();
-        for (ip, number, name) in [("192.0.2.1", 4134, "Chinanet"), ("2001:db8:2::1", 3320, "Deutsche Telekom")] {
-            let known = asn.lookup(ip.parse().unwrap()).unwrap();
-            assert_eq!((known.asn, known.organisation, known.country), (Some(number), Some(name), None), "{ip}");
+        assert_eq!(found(&city, "198.51.100.193"), Ok("GB GB-ENG GB-LND 51.51,-0.13"));
+        assert_eq!(found(&city, "198.51.100.129"), Ok("IS 64.15,-21.94"));
+        assert_eq!(found(&city, "203.0.113.193"), Ok("JP"));
+        let asn = Database::open(Kind::Asn, &made("asn.mmdb"), shown).unwrap();
+        assert_eq!(found(&asn, "192.0.2.1"), Ok("4134 Chinanet"));
+        assert_eq!(found(&asn, "2001:db8:2::1"), Ok("3320 Deutsche Telekom"));
+    }
+
+    #[test]
+    fn what_it_gives_is_what_its_reader_gives() {
+        for name in ["city.mmdb", "city-moved.mmdb", "city-ipv4.mmdb", "city-fields.mmdb"] {
+            let file = std::fs::read(made(name)).unwrap();
+            let reader = Reader::<City<'_>>::from_bytes(&file).unwrap();
+            let database = database(name);
+            for ip in addresses() {
+                let country = reader.lookup(ip).ok().map(|city| city.country.unwrap().iso_code.unwrap());
+                let ours = database.lookup(ip).ok().map(|shown| &shown[..2]);
+                assert_eq!(ours, country, "{ip} in {name}");
+            }
         }
     }
 
     #[test]
     fn of_what_is_not_known_it_is_said_why() {
-        let both = Database::open(Kind::City, &made("city.mmdb")).unwrap();
-        let only_ipv4 = Database::open(Kind::City, &made("city-ipv4.mmdb")).unwrap();
-        let newer = Database::open(Kind::City, &made("city-fields.mmdb")).unwrap();
-        assert_eq!((both.unreadable, newer.unreadable), (0, 1));
+        let (both, only_ipv4, newer) =
+            (database("city.mmdb"), database("city-ipv4.mmdb"), database("city-fields.mmdb"));
+        assert_eq!((both.unreadable(), newer.unreadable()), (0, 1));
         for (database, ip, miss) in [
             (&both, "203.0.113.225", Miss::NotFound),
             (&both, "2001:db8:9::1", Miss::NotFound),
@@ -349,9 +286,9 @@ mod tests {
             (&both, "fd00::1", Miss::Private),
             (&only_ipv4, "fd00::1", Miss::Private),
         ] {
-            assert_eq!(database.lookup(ip.parse().unwrap()), Err(miss), "{ip}");
+            assert_eq!(found(database, ip), Err(miss), "{ip}");
         }
-        assert_eq!(newer.lookup("198.51.100.1".parse().unwrap()).unwrap().country, Some("DE"));
+        assert_eq!(found(&newer, "198.51.100.1"), Ok("DE DE-HE 50.11,8.68"));
     }
 
     #[test]
@@ -369,32 +306,53 @@ mod tests {
             (made("city.mmdb").with_file_name("gone"), "it cannot be read"),
             (std::env::temp_dir(), "it cannot be read"),
         ] {
-            let fault = Database::open(Kind::City, &path).unwrap_err();
+            let fault = Database::open(Kind::City, &path, shown).unwrap_err();
             assert_eq!(fault.to_string(), reason, "{}", path.display());
         }
     }
 
     #[test]
     fn no_byte_that_is_wrong_makes_a_lookup_panic() {
-        let addresses = ADDRESSES.map(|ip| ip.parse::<IpAddr>().unwrap());
         let whole = std::fs::read(made("city.mmdb")).unwrap();
         let (mut refused, mut opened) = (0, 0);
-        let mut attempt = |bytes: Vec<u8>| match catch_unwind(|| Database::check(Kind::City, bytes)) {
+        let mut attempt = |bytes: &[u8]| match catch_unwind(|| Database::read(Kind::City, bytes, shown)) {
             Ok(Ok(database)) => {
                 opened += 1;
                 // A panic here fails the test.
-                addresses.iter().for_each(|ip| drop(database.lookup(*ip)));
+                assert!(addresses().filter(|ip| database.lookup(*ip).is_ok()).count() <= 37);
             }
             Ok(Err(_)) | Err(_) => refused += 1,
         };
         for at in 0..whole.len() {
-            attempt(whole[..at].to_vec());
+            attempt(&whole[..at]);
             for wrong in [0x00, 0x20, 0x3f, 0xe1, 0xff, whole[at] ^ 1] {
                 let mut bytes = whole.clone();
                 bytes[at] = wrong;
-                attempt(bytes);
+                attempt(&bytes);
             }
         }
         assert!(refused > whole.len() && opened > whole.len(), "{refused} refused, {opened} opened");
+    }
+
+    fn database(name: &str) -> Database<String> {
+        Database::open(Kind::City, &made(name), shown).unwrap()
+    }
+
+    fn found<'a>(database: &'a Database<String>, ip: &str) -> Result<&'a str, Miss> {
+        database.lookup(ip.parse().unwrap()).map(String::as_str)
+    }
+
+    fn shown(known: &Known<'_>) -> String {
+        let parts = known.country.map(str::to_owned).into_iter().chain(known.subdivision_codes());
+        let parts = parts.chain(known.point.map(|(latitude, longitude)| format!("{latitude},{longitude}")));
+        let parts = parts.chain(known.asn.map(|asn| asn.to_string())).chain(known.organisation.map(str::to_owned));
+        parts.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Of each record of the tests' databases one, and some that they do not have.
+    fn addresses() -> impl Iterator<Item = IpAddr> {
+        let ipv4 = [[192, 0, 2], [198, 51, 100], [203, 0, 113], [8, 8, 8]];
+        let ipv4 = ipv4.into_iter().flat_map(|[a, b, c]| (0..8).map(move |part| [a, b, c, part * 32].into()));
+        ipv4.chain((0..5).map(|part| [0x2001, 0xdb8, part, 0, 0, 0, 0, 1].into()))
     }
 }

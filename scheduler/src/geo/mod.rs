@@ -4,50 +4,32 @@ mod database;
 #[cfg(test)]
 mod sample;
 mod source;
+mod tree;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use roost_proto::id::{Carrier, Region};
 use roost_proto::lookup::Client;
 use roost_scheduler_core::geography::Geography;
 use roost_server::stamp::CHECK_EVERY;
-use roost_server::{ConfigError, Shared, telemetry};
+use roost_server::telemetry;
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub(crate) use database::{Kind, Known, Miss};
-pub(crate) use source::GeoError;
 use source::Source;
+pub(crate) use source::{GeoError, open};
 
 use crate::app::Scheduler;
-use crate::config::Settings;
-use crate::error::Failure;
 use crate::metrics::Metrics;
 
-/// Reads the databases again when their files change.
-pub(crate) async fn follow(scheduler: Arc<Scheduler>) {
-    scheduler.geo.sources().for_each(|source| announce(source, &scheduler.metrics));
-    let mut ticks = interval(CHECK_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let shared = scheduler.clone();
-        // A large file takes a second to be read and tried. No thread that answers is held up by that.
-        let done = tokio::task::spawn_blocking(move || shared.geo.reload(&shared.metrics)).await;
-        if let Err(error) = done {
-            tracing::error!(%error, "GeoIP databases could not be looked at");
-        }
-    }
-}
-
-/// The databases that are configured, and what their answers mean here.
+/// The databases that are configured, each record with what it means here.
 #[derive(Debug, Default)]
 pub(crate) struct Geo {
-    geography: Geography,
-    city: Option<Source>,
-    asn: Option<Source>,
+    city: Option<Source<Option<Region>>>,
+    asn: Option<Source<Option<Carrier>>>,
 }
 
 /// By what a client came to its region.
@@ -63,102 +45,116 @@ pub(crate) enum Reason {
     },
 }
 
+/// Reads the databases again when their files change.
+pub(crate) async fn follow(scheduler: Arc<Scheduler>) {
+    scheduler.geo.announce(&scheduler.metrics);
+    let mut ticks = interval(CHECK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let shared = scheduler.clone();
+        // A large file takes a second to be read. No thread that answers is held up by that.
+        let done = tokio::task::spawn_blocking(move || shared.geo.reload(&shared.metrics)).await;
+        if let Err(error) = done {
+            tracing::error!(%error, "GeoIP databases could not be looked at");
+        }
+    }
+}
+
+/// The region of a client, and by what: the smallest of its subdivisions that a region lists, else its country, else the
+/// region whose point is nearest.
+pub(crate) fn region(geography: &Geography, known: &Known<'_>) -> Option<(Region, Reason)> {
+    let by_subdivision = |code: String| {
+        let region = geography.region_of(None, Some(&code), None)?;
+        Some((region, Reason::Subdivision(code)))
+    };
+    let by_country = || {
+        let region = geography.region_of(known.country, None, None)?;
+        Some((region, Reason::Country(known.country?.to_owned())))
+    };
+    let by_point = || {
+        let (region, km) = geography.nearest(known.point?)?;
+        Some((region, Reason::NearestPoint { km }))
+    };
+    known.subdivision_codes().rev().find_map(by_subdivision).or_else(by_country).or_else(by_point)
+}
+
+/// The carrier of a client.
+pub(crate) fn carrier(geography: &Geography, known: &Known<'_>) -> Option<Carrier> {
+    known.asn.map(|asn| geography.carrier_of(asn))
+}
+
 impl Geo {
-    /// Opens what is configured, and tries all of it.
-    pub(crate) fn open(settings: &Settings, shared: &Shared) -> Result<Self, Failure> {
-        let geography = Geography::new(&shared.regions, &shared.carriers).map_err(ConfigError::from)?;
-        let open = |kind, path: &Option<PathBuf>| path.as_deref().map(|path| Source::open(kind, path)).transpose();
-        Ok(Self { geography, city: open(Kind::City, &settings.geo_city)?, asn: open(Kind::Asn, &settings.geo_asn)? })
+    /// Opens what is configured, and reads all of it.
+    pub(crate) fn open(geography: Geography, city: Option<&Path>, asn: Option<&Path>) -> Result<Self, GeoError> {
+        let geography = Arc::new(geography);
+        let places = geography.clone();
+        let by_city = move |known: &Known<'_>| region(&places, known).map(|(region, _)| region);
+        let by_asn = move |known: &Known<'_>| carrier(&geography, known);
+        Ok(Self {
+            city: city.map(|path| Source::open(Kind::City, path, by_city)).transpose()?,
+            asn: asn.map(|path| Source::open(Kind::Asn, path, by_asn)).transpose()?,
+        })
     }
 
     /// Fills in what is not said of the client, as far as its address tells.
     pub(crate) fn complete(&self, mut client: Client, metrics: &Metrics) -> Client {
         let Some(ip) = client.ip else { return client };
         if client.region.is_none() {
-            let region = |known: &Known<'_>| self.region(known).map(|(region, _)| region);
-            client.region = self.ask_and_count(Kind::City, ip, metrics, region);
+            client.region = self.city.as_ref().and_then(|city| ask(city, ip, metrics));
         }
         if client.carrier.is_none() {
-            client.carrier = self.ask_and_count(Kind::Asn, ip, metrics, |known| self.carrier(known));
+            client.carrier = self.asn.as_ref().and_then(|asn| ask(asn, ip, metrics));
         }
         client
     }
 
-    /// What comes of that which a database has of an address; none if there is no such database.
-    pub(crate) fn ask<T>(&self, kind: Kind, ip: IpAddr, tell: impl FnOnce(&Known<'_>) -> T) -> Option<Result<T, Miss>> {
-        let source = match kind {
-            Kind::City => self.city.as_ref()?,
-            Kind::Asn => self.asn.as_ref()?,
-        };
-        Some(source.current().lookup(ip).map(|known| tell(&known)))
-    }
-
-    /// The client's region, and by what: the smallest of its subdivisions that a region lists, else its country, else the
-    /// region whose point is nearest.
-    pub(crate) fn region(&self, known: &Known<'_>) -> Option<(Region, Reason)> {
-        let country = known.country.unwrap_or_default();
-        let by_subdivision = |code: String| {
-            let region = self.geography.region_of(None, Some(&code), None)?;
-            Some((region, Reason::Subdivision(code)))
-        };
-        let by_country = || {
-            let region = self.geography.region_of(Some(country), None, None)?;
-            Some((region, Reason::Country(country.to_owned())))
-        };
-        let by_point = || {
-            let (region, km) = self.geography.nearest(known.point?)?;
-            Some((region, Reason::NearestPoint { km }))
-        };
-        known.subdivision_codes().rev().find_map(by_subdivision).or_else(by_country).or_else(by_point)
-    }
-
-    /// The client's carrier.
-    pub(crate) fn carrier(&self, known: &Known<'_>) -> Option<Carrier> {
-        known.asn.map(|asn| self.geography.carrier_of(asn))
-    }
-
-    fn ask_and_count<T>(
-        &self,
-        kind: Kind,
-        ip: IpAddr,
-        metrics: &Metrics,
-        tell: impl FnOnce(&Known<'_>) -> Option<T>,
-    ) -> Option<T> {
-        let answer = self.ask(kind, ip, tell)?;
-        metrics.geo.located(kind, answer.as_ref().err().copied());
-        answer.ok().flatten()
-    }
-
-    fn sources(&self) -> impl Iterator<Item = &Source> {
-        self.city.iter().chain(&self.asn)
+    fn announce(&self, metrics: &Metrics) {
+        self.city.iter().for_each(|city| announce(city, metrics));
+        self.asn.iter().for_each(|asn| announce(asn, metrics));
     }
 
     fn reload(&self, metrics: &Metrics) {
-        for source in self.sources() {
-            match source.reload() {
-                None => {}
-                Some(Ok(())) => {
-                    metrics.geo.reloaded(source.kind, true);
-                    announce(source, metrics);
-                }
-                Some(Err(error)) => {
-                    metrics.geo.reloaded(source.kind, false);
-                    let error = telemetry::causes(&error);
-                    tracing::warn!(error, "the new GeoIP database cannot be used, the old one stays");
-                }
-            }
+        self.city.iter().for_each(|city| reload(city, metrics));
+        self.asn.iter().for_each(|asn| reload(asn, metrics));
+    }
+}
+
+fn ask<T: Clone>(source: &Source<Option<T>>, ip: IpAddr, metrics: &Metrics) -> Option<T> {
+    let database = source.current();
+    let answer = database.lookup(ip);
+    metrics.geo.located(source.kind, answer.err());
+    answer.ok()?.clone()
+}
+
+fn reload<T>(source: &Source<T>, metrics: &Metrics) {
+    match source.reload() {
+        None => {}
+        Some(Ok(())) => {
+            metrics.geo.reloaded(source.kind, true);
+            announce(source, metrics);
+        }
+        Some(Err(error)) => {
+            metrics.geo.reloaded(source.kind, false);
+            let error = telemetry::causes(&error);
+            tracing::warn!(error, "the new GeoIP database cannot be used, the old one stays");
         }
     }
 }
 
-fn announce(source: &Source, metrics: &Metrics) {
+fn announce<T>(source: &Source<T>, metrics: &Metrics) {
     let (database, file) = (source.current(), source.path.display());
     metrics.geo.in_use(source.kind, database.built_s);
-    tracing::info!(%file, built_s = database.built_s, unreadable_records = database.unreadable, "GeoIP database read");
+    let unreadable = database.unreadable();
+    tracing::info!(%file, built_s = database.built_s, unreadable_records = unreadable, "GeoIP database read");
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use roost_server::config;
+
     use super::*;
     use sample::made;
 
@@ -225,26 +221,29 @@ mod tests {
 
     #[test]
     fn it_is_said_by_what_a_region_was_found() {
-        let geo = geo(CONFIGURED);
+        let geography = geography(CONFIGURED);
+        let city = open(Kind::City, &made("city.mmdb"), |known| region(&geography, known)).unwrap();
         for (ip, reason) in [
             ("192.0.2.65", Reason::Subdivision("CN-JS".to_owned())),
             ("192.0.2.129", Reason::Country("CN".to_owned())),
             ("198.51.100.193", Reason::Subdivision("GB-LND".to_owned())),
         ] {
-            let region = geo.ask(Kind::City, ip.parse().unwrap(), |known| geo.region(known)).unwrap().unwrap();
-            assert_eq!(region.unwrap().1, reason, "{ip}");
+            let (_, found) = city.lookup(ip.parse().unwrap()).unwrap().clone().unwrap();
+            assert_eq!(found, reason, "{ip}");
         }
-        let paris = geo.ask(Kind::City, [198, 51, 100, 65].into(), |known| geo.region(known)).unwrap().unwrap();
+        let paris = city.lookup([198, 51, 100, 65].into()).unwrap();
         let Some((_, Reason::NearestPoint { km })) = paris else { panic!("{paris:?}") };
-        assert!((470.0..490.0).contains(&km), "Paris to Frankfurt: {km}");
+        assert!((470.0..490.0).contains(km), "Paris to Frankfurt: {km}");
     }
 
     fn geo(tables: &str) -> Geo {
-        let settings =
-            Settings { geo_city: Some(made("city.mmdb")), geo_asn: Some(made("asn.mmdb")), ..Settings::default() };
+        Geo::open(geography(tables), Some(&made("city.mmdb")), Some(&made("asn.mmdb"))).unwrap()
+    }
+
+    fn geography(tables: &str) -> Geography {
         let file = sample::write(tables.as_bytes());
-        let flags = std::collections::BTreeMap::<String, String>::new();
-        let (_, shared) = roost_server::config::load::<_, Settings>(&flags, "scheduler", Some(file.path())).unwrap();
-        Geo::open(&settings, &shared).unwrap()
+        let flags = BTreeMap::<String, String>::new();
+        let (_, shared) = config::load::<_, BTreeMap<String, String>>(&flags, "scheduler", Some(file.path())).unwrap();
+        Geography::new(&shared.regions, &shared.carriers).unwrap()
     }
 }

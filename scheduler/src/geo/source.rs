@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, Guard};
 use roost_server::Stamp;
 
-use super::database::{Database, Fault, Kind};
+use super::database::{Database, Fault, Kind, Known};
 
 /// Which file cannot be used, and why.
 #[derive(Debug, thiserror::Error)]
@@ -18,11 +18,11 @@ pub(crate) struct GeoError {
 }
 
 /// One file, and what was read from it.
-#[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct Source<T> {
     pub kind: Kind,
     pub path: PathBuf,
-    current: ArcSwap<Database>,
+    mean: Box<dyn Fn(&Known<'_>) -> T + Send + Sync>,
+    current: ArcSwap<Database<T>>,
     seen: Mutex<Seen>,
 }
 
@@ -35,16 +35,26 @@ struct Seen {
     last: Option<Stamp>,
 }
 
-impl Source {
-    pub(crate) fn open(kind: Kind, path: &Path) -> Result<Self, GeoError> {
+/// Opens a database whose file stays as it is.
+pub(crate) fn open<T>(kind: Kind, path: &Path, mean: impl Fn(&Known<'_>) -> T) -> Result<Database<T>, GeoError> {
+    Database::open(kind, path, mean).map_err(|source| GeoError { kind, path: path.to_owned(), source })
+}
+
+impl<T> Source<T> {
+    /// Opens a database; `mean` says what a record means to whoever asks.
+    pub(crate) fn open(
+        kind: Kind,
+        path: &Path,
+        mean: impl Fn(&Known<'_>) -> T + Send + Sync + 'static,
+    ) -> Result<Self, GeoError> {
         let stamp = Stamp::of(path);
-        let database = Database::open(kind, path).map_err(|source| GeoError { kind, path: path.to_owned(), source })?;
+        let current = ArcSwap::from_pointee(open(kind, path, &mean)?);
         let seen = Mutex::new(Seen { read: stamp, last: stamp });
-        Ok(Self { kind, path: path.to_owned(), current: ArcSwap::from_pointee(database), seen })
+        Ok(Self { kind, path: path.to_owned(), mean: Box::new(mean), current, seen })
     }
 
     /// What answers at this moment.
-    pub(crate) fn current(&self) -> Guard<Arc<Database>> {
+    pub(crate) fn current(&self) -> Guard<Arc<Database<T>>> {
         self.current.load()
     }
 
@@ -58,14 +68,13 @@ impl Source {
             return None;
         }
         seen.read = stamp;
-        let read = Database::open(self.kind, &self.path);
-        Some(match read {
-            Ok(database) => {
-                self.current.store(Arc::new(database));
-                Ok(())
-            }
-            Err(source) => Err(GeoError { kind: self.kind, path: self.path.clone(), source }),
-        })
+        Some(open(self.kind, &self.path, &self.mean).map(|database| self.current.store(Arc::new(database))))
+    }
+}
+
+impl<T> std::fmt::Debug for Source<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("kind", &self.kind).field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -130,22 +139,22 @@ mod tests {
         assert_eq!(country(&source), "DE");
     }
 
-    fn source() -> (TempDir, Source) {
+    fn source() -> (TempDir, Source<String>) {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("city.mmdb");
         fs::copy(made("city.mmdb"), &path).unwrap();
-        let source = Source::open(Kind::City, &path).unwrap();
+        let source = Source::open(Kind::City, &path, |known| known.country.unwrap_or_default().to_owned()).unwrap();
         (folder, source)
     }
 
     /// Puts a database in the place of the source's own, as one should: at once.
-    fn put(source: &Source, name: &str) {
+    fn put(source: &Source<String>, name: &str) {
         let fresh = source.path.with_extension("new");
         fs::copy(made(name), &fresh).unwrap();
         fs::rename(fresh, &source.path).unwrap();
     }
 
-    fn country(source: &Source) -> String {
-        source.current().lookup([192, 0, 2, 1].into()).unwrap().country.unwrap().to_owned()
+    fn country(source: &Source<String>) -> String {
+        source.current().lookup([192, 0, 2, 1].into()).unwrap().clone()
     }
 }
