@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use actix_web::http::header::{FORWARDED, HeaderMap, X_FORWARDED_FOR};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 /// The one header that is believed when it comes from a trusted proxy.
@@ -61,14 +61,27 @@ impl ClientAddress {
     }
 }
 
-/// Reads a list of networks for serde; a single address counts as a network of one.
+/// Reads a list of networks for serde; a single address counts as a network of one, and IPv4 in IPv6 dress as IPv4, since
+/// addresses are compared so.
 pub fn networks<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let network = |text: String| {
         text.parse::<IpNet>()
             .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map(undressed)
             .map_err(|_| serde::de::Error::custom(format!("{text:?}: expected an address or network, like 10.0.0.0/8")))
     };
     Vec::<String>::deserialize(deserializer)?.into_iter().map(network).collect()
+}
+
+fn undressed(network: IpNet) -> IpNet {
+    let undressed = |network: Ipv6Net| {
+        let length = network.prefix_len().checked_sub(96)?;
+        Ipv4Net::new(network.addr().to_ipv4_mapped()?, length).ok()
+    };
+    match network {
+        IpNet::V6(dressed) => undressed(dressed).map_or(network, IpNet::V4),
+        IpNet::V4(_) => network,
+    }
 }
 
 impl FromStr for TrustedHeader {
@@ -136,12 +149,16 @@ fn last_outside_quotes(text: &[u8], wanted: u8) -> Option<usize> {
     })
 }
 
-/// The `for` of one RFC 7239 element; none if it is absent, `unknown`, obfuscated or broken.
+/// The `for` of one RFC 7239 element; none if it is absent, there twice, `unknown`, obfuscated or broken.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
-    let value = rev_split(element, b';').find_map(|pair| {
+    let mut values = rev_split(element, b';').filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         name.trim().eq_ignore_ascii_case("for").then(|| value.trim())
-    })?;
+    });
+    let value = values.next()?;
+    if values.next().is_some() {
+        return None;
+    }
     match value.strip_prefix('"') {
         Some(rest) => address(rest.strip_suffix('"')?),
         None => address(value),
@@ -166,6 +183,7 @@ fn address(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use actix_web::http::header::HeaderValue;
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     use super::*;
@@ -201,6 +219,16 @@ mod tests {
             (&["nonsense"], PROXY),
             (&["1.2.3.4.5"], PROXY),
             (&["\" , 203.0.113.9"], "203.0.113.9"),
+            (&["203.0.113.9, [::ffff:10.0.0.2]:443"], "203.0.113.9"),
+            (&["[2001:db8::9]:4711, 10.0.0.2:80"], "2001:db8::9"),
+            (&["[2001:db8::9]"], "2001:db8::9"),
+            (&["[2001:db8::9]4711"], PROXY),
+            (&["[2001:db8::9"], PROXY),
+            (&["fe80::1%eth0"], PROXY),
+            (&["203.0.113.9:47:11"], PROXY),
+            (&["010.0.0.1"], PROXY),
+            (&["for=203.0.113.9"], PROXY),
+            (&["6.6.6.6, unknown"], PROXY),
             (&[""], PROXY),
             (&[], PROXY),
         ];
@@ -227,6 +255,12 @@ mod tests {
             (&[r#"for=203.0.113.9;host="x\", for=6.6.6.6, \"""#], "203.0.113.9"),
             (&["for=\"evil, for=203.0.113.9"], "203.0.113.9"),
             (&["for=\"203.0.113.9"], PROXY),
+            (&["for=203.0.113.9;for=6.6.6.6"], PROXY),
+            (&["for=6.6.6.6;host=a;For=203.0.113.9"], PROXY),
+            (&["for=6.6.6.6;for=7.7.7.7, for=203.0.113.9"], "203.0.113.9"),
+            (&["for=\"[::ffff:203.0.113.9]:80\""], "203.0.113.9"),
+            (&["for=\"_gazonk\""], PROXY),
+            (&["fort=6.6.6.6;for=203.0.113.9"], "203.0.113.9"),
             (&["203.0.113.9"], PROXY),
         ];
         let proxies = trusting(TrustedHeader::Forwarded);
@@ -255,15 +289,52 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_header_makes_it_panic_or_hide_what_the_proxy_added(head in "[^\\p{Cc}]{0,80}", forwarded in any::<bool>()) {
-            let (header, own) = if forwarded {
-                (TrustedHeader::Forwarded, "for=203.0.113.9")
-            } else {
-                (TrustedHeader::XForwardedFor, "203.0.113.9")
-            };
-            let spoofed = format!("{head}, {own}");
-            prop_assert_eq!(resolve(&trusting(header), PROXY, &[&spoofed]), "203.0.113.9");
-            resolve(&trusting(header), PROXY, &[&head]);
+        fn without_a_trusted_proxy_no_header_changes_the_address(
+            lines in vec("[^\\p{Cc}]{0,80}", 0..4),
+            hops in vec(hop(), 0..4),
+            forwarded in any::<bool>(),
+            peer in any::<IpAddr>(),
+        ) {
+            let mut proxies = trusting(if forwarded { TrustedHeader::Forwarded } else { TrustedHeader::XForwardedFor });
+            proxies.trusted.retain(|network| !network.contains(&peer.to_canonical()));
+            let mut headers = HeaderMap::new();
+            for line in lines.into_iter().chain([hops.join(", ")]) {
+                for name in [X_FORWARDED_FOR, FORWARDED] {
+                    headers.append(name, HeaderValue::from_bytes(line.as_bytes()).expect("no control characters"));
+                }
+            }
+            prop_assert_eq!(proxies.resolve(peer, &headers), peer.to_canonical());
+        }
+
+        /// Whatever a client sends, each proxy adds whom it heard it from.
+        #[test]
+        fn what_a_client_sends_never_counts_before_its_own_address(
+            heads in vec("[^\\p{Cc}]{0,60}", 0..3),
+            hops in vec((0..5_usize, any::<bool>()), 0..4),
+            dress in 0..5_usize,
+            forwarded in any::<bool>(),
+        ) {
+            let header = if forwarded { TrustedHeader::Forwarded } else { TrustedHeader::XForwardedFor };
+            let written = |address: &str, dress| if forwarded { element(address, dress) } else { dressed(address, dress) };
+            let mut lines = heads;
+            // The first proxy adds to the client's last line, as the others do, or begins a line of its own.
+            let proxies = (1..).zip(&hops).map(|(number, (dress, apart))| (format!("10.0.0.{number}"), *dress, *apart));
+            let chain = [("203.0.113.9".to_owned(), dress, lines.is_empty())].into_iter().chain(proxies);
+            for (address, dress, apart) in chain {
+                let own = written(&address, dress);
+                match lines.last_mut() {
+                    Some(line) if !apart => *line = format!("{line}, {own}"),
+                    _ => lines.push(own),
+                }
+            }
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            prop_assert_eq!(resolve(&trusting(header), PROXY, &lines), "203.0.113.9", "{:?}", lines);
+        }
+
+        #[test]
+        fn no_header_makes_it_panic(line in "[^\\p{Cc}]{0,80}", forwarded in any::<bool>()) {
+            let header = if forwarded { TrustedHeader::Forwarded } else { TrustedHeader::XForwardedFor };
+            resolve(&trusting(header), PROXY, &[&line]);
         }
 
         #[test]
@@ -272,6 +343,52 @@ mod tests {
             let line = format!("host=\"{quoted}\";for=203.0.113.9");
             prop_assert_eq!(resolve(&trusting(TrustedHeader::Forwarded), PROXY, &[&line]), "203.0.113.9");
         }
+    }
+
+    #[test]
+    fn a_proxy_in_ipv6_dress_is_trusted_as_what_it_is() {
+        let read = |text: &str| {
+            networks(serde::de::value::SeqDeserializer::<_, serde::de::value::Error>::new([text].into_iter()))
+        };
+        for (text, expected) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10.0.0.1", "10.0.0.1/32"),
+            ("::ffff:10.0.0.1", "10.0.0.1/32"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(read(text).expect("a network")[0].to_string(), expected);
+        }
+        assert!(read("10.0.0.0/33").is_err() && read("proxy.example").is_err());
+    }
+
+    /// An address as proxies write it, for an address of IPv4.
+    fn dressed(address: &str, dress: usize) -> String {
+        match dress {
+            0 => address.to_owned(),
+            1 => format!("{address}:4711"),
+            2 => format!("::ffff:{address}"),
+            3 => format!("[::ffff:{address}]"),
+            _ => format!("[::ffff:{address}]:4711"),
+        }
+    }
+
+    /// An element of RFC 7239.
+    fn element(address: &str, dress: usize) -> String {
+        match dress {
+            0 => format!("for={address}"),
+            1 => format!("FOR=\"{}\"; proto=https", dressed(address, 1)),
+            2 => format!("by=10.0.0.1;for=\"{}\"", dressed(address, 3)),
+            3 => format!("host=\"a, for=6.6.6.6;\\\"b\\\"\";for=\"{}\"", dressed(address, 4)),
+            _ => format!("for=\"{}\";host=\"for=6.6.6.6, \"", dressed(address, 4)),
+        }
+    }
+
+    /// A hop of either header.
+    fn hop() -> impl Strategy<Value = String> {
+        (any::<IpAddr>(), any::<bool>())
+            .prop_map(|(ip, is_pair)| if is_pair { format!("for=\"{ip}\"") } else { ip.to_string() })
     }
 
     fn trusting(header: TrustedHeader) -> ClientAddress {
