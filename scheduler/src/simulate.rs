@@ -23,6 +23,9 @@ pub(crate) struct Flags {
     /// How many seeds each is run with [default: as the scenario says, like all below].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     seeds: Option<u32>,
+    /// How often each seed is run, with other delays and paces.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    repeats: Option<u32>,
     /// How many schedulers there are.
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1_000))]
     schedulers: Vec<u16>,
@@ -54,6 +57,7 @@ pub(crate) fn run(flags: Flags) -> Result<(), Failure> {
     let loaded = flags.scenarios.iter().map(|path| scenario::load(path)).collect::<Result<Vec<_>, _>>()?;
     let choice = Choice {
         seeds: flags.seeds,
+        repeats: flags.repeats,
         schedulers: flags.schedulers,
         policies: flags.policy,
         hints: flags.hint,

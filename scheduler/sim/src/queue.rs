@@ -6,14 +6,14 @@ use std::collections::BinaryHeap;
 use roost_proto::time::Millis;
 
 /// A queue of things with the time they are due.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Queue<T> {
     entries: BinaryHeap<Entry<T>>,
     /// Grows with each entry.
     sequence: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry<T> {
     due: Reverse<(Millis, u64)>,
     what: T,

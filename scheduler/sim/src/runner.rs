@@ -16,6 +16,7 @@ use crate::world::{Figures, Run, Sample, Setting, run};
 #[derive(Debug, Clone, Default)]
 pub struct Choice {
     pub seeds: Option<u32>,
+    pub repeats: Option<u32>,
     pub schedulers: Vec<u16>,
     pub policies: Vec<PolicyName>,
     pub hints: Vec<Hint>,
@@ -30,6 +31,8 @@ pub struct Row {
     pub schedulers: u16,
     pub hint: Hint,
     pub seeds: u32,
+    /// How often each seed was run.
+    pub repeats: u32,
     #[serde(flatten)]
     pub figures: Figures,
     /// How long the core decided in all, in real time: differs from run to run.
@@ -43,8 +46,10 @@ pub struct Row {
 /// Runs what is chosen, and says after each run how many of how many are done.
 pub fn simulate(loaded: &Loaded, choice: &Choice, progress: &(impl Fn(usize, usize) + Sync)) -> Vec<Row> {
     let seeds = choice.seeds.unwrap_or(loaded.scenario.seeds);
+    let repeats = choice.repeats.unwrap_or(loaded.scenario.repeats);
     let cells = cells(loaded, choice);
-    let total = cells.len() * seeds as usize;
+    let of_cell = (seeds * repeats) as usize;
+    let total = cells.len() * of_cell;
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
         let mut runs = Vec::new();
@@ -53,9 +58,11 @@ pub fn simulate(loaded: &Loaded, choice: &Choice, progress: &(impl Fn(usize, usi
             if job >= total {
                 return runs;
             }
-            let ((policy, schedulers, hint), seed) = (cells[job / seeds as usize], (job % seeds as usize) as u64);
+            let ((policy, schedulers, hint), number) = (cells[job / of_cell], (job % of_cell) as u64);
+            let (repeat, seed) = (number / u64::from(seeds), number % u64::from(seeds));
             let plan = Plan::of(loaded, seed, hint);
-            let keep_samples = choice.keep_samples && seed == 0;
+            let keep_samples = choice.keep_samples && number == 0;
+            let seed = seed + (repeat << 32);
             runs.push((job, run(&plan, Setting { policy, schedulers, seed, keep_samples })));
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
         }
@@ -69,11 +76,11 @@ pub fn simulate(loaded: &Loaded, choice: &Choice, progress: &(impl Fn(usize, usi
     runs.sort_by_key(|(job, _)| *job);
     let mut runs = runs.into_iter().map(|(_, run)| run);
     let row = |(policy, schedulers, hint)| {
-        let runs: Vec<Run> = runs.by_ref().take(seeds as usize).collect();
+        let runs: Vec<Run> = runs.by_ref().take(of_cell).collect();
         let deciding = runs.iter().map(|run| run.deciding).sum();
         let samples = runs.first().map(|run| run.samples.clone()).unwrap_or_default();
         let figures = Figures::of(&runs.into_iter().map(|run| run.figures).collect::<Vec<_>>());
-        Row { policy, schedulers, hint, seeds, figures, deciding, samples }
+        Row { policy, schedulers, hint, seeds, repeats, figures, deciding, samples }
     };
     cells.iter().copied().map(row).collect()
 }

@@ -36,16 +36,24 @@ pub(crate) enum Mind {
 }
 
 /// The real core.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Core {
     pub(crate) view: View,
-    /// Rooms that it gave a node to itself. Where there is such a list, it is not told of others' claims.
-    own: Option<BTreeSet<RoomKey>>,
+    told: Told,
+}
+
+/// What it is told of by the store.
+#[derive(Debug, Clone)]
+enum Told {
+    All,
+    Nothing,
+    /// Of claims only its own: rooms that it gave a node to itself.
+    Own(BTreeSet<RoomKey>),
 }
 
 impl SimScheduler {
     /// A scheduler that begins to listen at 0.
-    pub(crate) fn new(policy: PolicyName, other: Option<Box<dyn Selector>>) -> Self {
+    pub(crate) fn new(other: Option<Box<dyn Selector>>) -> Self {
         let mind = other.map_or_else(
             || {
                 let mut view = View::new(Millis(0));
@@ -53,12 +61,30 @@ impl SimScheduler {
                 for bucket in 0..BUCKETS {
                     view.see_run(bucket, &store::first_run(), Millis(0));
                 }
-                let own = (policy == PolicyName::PrivateCorrection).then(BTreeSet::new);
-                Mind::Core(Box::new(Core { view, own }))
+                Mind::Core(Box::new(Core { view, told: Told::All }))
             },
             Mind::Other,
         );
         Self { mind, inbox: Queue::new(), ticked: Millis(0) }
+    }
+
+    /// Another scheduler that has heard the same; none of another system's rule.
+    pub(crate) fn twin(&self) -> Option<Self> {
+        let Mind::Core(core) = &self.mind else { return None };
+        Some(Self { mind: Mind::Core(core.clone()), inbox: self.inbox.clone(), ticked: self.ticked })
+    }
+
+    /// The policy's rules hold from here on.
+    pub(crate) fn begin(&mut self, policy: PolicyName, now: Millis) {
+        let Mind::Core(core) = &mut self.mind else { return };
+        match policy {
+            PolicyName::RoostTwoChoice => {
+                core.view.stop_listening(now);
+                core.told = Told::Nothing;
+            }
+            PolicyName::PrivateCorrection => core.told = Told::Own(BTreeSet::new()),
+            _ => {}
+        }
     }
 
     /// An event arrives at a time to come.
@@ -109,16 +135,17 @@ impl SimScheduler {
 impl Core {
     /// Takes its own grant, or prolongation, at once.
     pub(crate) fn fold_own(&mut self, key: &RoomKey, claim: Claim, ttl_ms: u64, expected: Expected, now: Millis) {
-        if let Some(own) = &mut self.own {
+        if let Told::Own(own) = &mut self.told {
             own.insert(key.clone());
         }
         self.view.fold_claim(key.clone(), claim, (ttl_ms, expected), now);
     }
 
     fn is_told_of(&self, event: &Event) -> bool {
-        match (event, &self.own) {
-            (Event::Claimed { key, .. }, Some(own)) => own.contains(key),
-            _ => true,
+        match (&self.told, event) {
+            (Told::Nothing, _) => false,
+            (Told::Own(own), Event::Claimed { key, .. }) => own.contains(key),
+            (Told::All | Told::Own(_), _) => true,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Figures as text for people.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Display, Write as _};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets};
 use roost_proto::policy::Rung;
@@ -14,6 +14,8 @@ use crate::world::{Figures, NodeFigures};
 
 /// Of more nodes than these only those that differ most are shown.
 const MOST_NODES_SHOWN: usize = 20;
+/// So many reasons for refusals are named in a table.
+const REASONS_SHOWN: usize = 3;
 
 /// The figures of a scenario as a table, with the rungs that nodes were on and why participants were refused.
 #[must_use]
@@ -42,20 +44,32 @@ pub fn figures(scenario: &Scenario, rows: &[Row]) -> String {
             figures.violations.total().to_string(),
         ]);
     }
-    let seeds = rows.first().map_or(0, |row| row.seeds);
-    let mut text = format!("{} ({seeds} seeds)\n\n{}\n", scenario.title, table.trim_fmt());
-    for row in rows.iter().filter(|row| row.figures.rungs.len() > 1 || !row.figures.refusals.is_empty()) {
-        let figures = &row.figures;
+    let (seeds, repeats) = rows.first().map_or((0, 0), |row| (row.seeds, row.repeats));
+    let runs = if repeats > 1 { format!("{seeds} seeds, {repeats} times each") } else { format!("{seeds} seeds") };
+    let mut text = format!("{} ({runs})\n\n{}\n", scenario.title, table.trim_fmt());
+    if rows.iter().any(|row| row.figures.rungs.len() > 1) {
         // Writing to a string cannot fail.
-        let _ = write!(text, "\n{}, schedulers: {}, hints: {}", row.policy, row.schedulers, row.hint);
-        let _ = write!(text, "{}", Shares { of: "placed on", counts: &figures.rungs, all: figures.placed });
-        let _ = write!(text, "{}", Shares { of: "refused for", counts: &figures.refusals, all: figures.joins });
-        if figures.violations.total() > 0 {
-            let _ = write!(text, "; {:?}", figures.violations);
-        }
+        let _ = write!(text, "\n{}\n", fallbacks(rows).trim_fmt());
     }
-    text.push('\n');
     text
+}
+
+/// On which rung rooms were placed, as shares of the rooms, and how many participants were refused for what.
+fn fallbacks(rows: &[Row]) -> Table {
+    let head = ["policy", "schedulers", "hints"].into_iter().chain(Rung::ALL.map(Rung::as_str));
+    let mut table = table(&head.chain(["refused", "mostly for"]).collect::<Vec<_>>());
+    for Row { policy, schedulers, hint, figures, .. } in rows.iter().filter(|row| row.policy.is_core()) {
+        let share = |rung| figures.rungs.get(&rung).copied().unwrap_or(0) as f64 / figures.placed.max(1) as f64;
+        let refused: u64 = figures.refusals.values().sum();
+        let mut reasons: Vec<_> = figures.refusals.iter().collect();
+        reasons.sort_by_key(|(_, count)| Reverse(**count));
+        let mostly: Vec<&str> = reasons.into_iter().take(REASONS_SHOWN).map(|(reason, _)| reason.as_str()).collect();
+        let who = [policy.to_string(), schedulers.to_string(), hint.to_string()];
+        let rungs = Rung::ALL.map(|rung| percent(share(rung), 1));
+        let refused = percent(refused as f64 / figures.joins.max(1) as f64, 1);
+        table.add_row(who.into_iter().chain(rungs).chain([refused, mostly.join(", ")]));
+    }
+    table
 }
 
 /// Goals with what was reached.
@@ -123,7 +137,7 @@ pub fn nodes(names: &[&str], recorded: &[NodeFigures], replayed: &[NodeFigures])
 }
 
 /// A table without lines, numbers to the right.
-pub(crate) fn table(head: &[&str]) -> Table {
+fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head.iter().copied());
     for (index, column) in table.column_iter_mut().enumerate() {
@@ -135,29 +149,6 @@ pub(crate) fn table(head: &[&str]) -> Table {
     table
 }
 
-pub(crate) fn percent(share: f64, digits: usize) -> String {
+fn percent(share: f64, digits: usize) -> String {
     format!("{:.digits$} %", share * 100.0)
-}
-
-/// Counts as shares of all, the most frequent first.
-struct Shares<'a, K> {
-    of: &'static str,
-    counts: &'a BTreeMap<K, u64>,
-    all: u64,
-}
-
-impl<K: Display> Display for Shares<'_, K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.counts.is_empty() {
-            return Ok(());
-        }
-        let mut counts: Vec<_> = self.counts.iter().collect();
-        counts.sort_by_key(|(_, count)| Reverse(**count));
-        write!(f, "; {}", self.of)?;
-        for (index, (what, count)) in counts.into_iter().enumerate() {
-            let share = *count as f64 / self.all.max(1) as f64;
-            write!(f, "{} {what} {}", if index > 0 { "," } else { "" }, percent(share, 1))?;
-        }
-        Ok(())
-    }
 }

@@ -34,6 +34,9 @@ pub(super) fn check(scenario: &Scenario, shared: &Shared) -> Checked {
     if scenario.seeds == 0 || scenario.seeds > MOST_SEEDS {
         return Err(ConfigError::wrong("seeds", scenario.seeds, &format!("1 to {MOST_SEEDS}")));
     }
+    if scenario.repeats == 0 || scenario.repeats > MOST_SEEDS {
+        return Err(ConfigError::wrong("repeats", scenario.repeats, &format!("1 to {MOST_SEEDS}")));
+    }
     let each = |key: &str, length: usize| match length {
         0 => Err(ConfigError::wrong(key, [(); 0], "at least one")),
         _ => Ok(()),

@@ -28,6 +28,9 @@ pub struct Scenario {
     pub schedulers: Vec<u16>,
     /// Run with the seeds 0 to this one, exclusive.
     pub seeds: u32,
+    /// How often with each seed: the same rooms, with other delays, paces and schedulers asked, so that figures do not
+    /// hang on a coin.
+    pub repeats: u32,
     pub policies: Vec<PolicyName>,
     pub hints: Vec<Hint>,
     pub delays: Delays,
@@ -231,6 +234,7 @@ impl Default for Scenario {
             sample_every_s: 1.0,
             schedulers: vec![1],
             seeds: 30,
+            repeats: 1,
             policies: vec![PolicyName::Roost],
             hints: vec![Hint::None],
             delays: Delays::default(),

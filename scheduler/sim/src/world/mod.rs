@@ -65,6 +65,9 @@ pub fn run(plan: &Plan, setting: Setting) -> Run {
     world.finish()
 }
 
+/// Up to so long before the first arrival all schedulers hear the same, and one does for all.
+const APART_MS: u64 = 5_000;
+
 /// Everything that there is.
 #[derive(Debug)]
 struct World<'a> {
@@ -87,6 +90,7 @@ struct World<'a> {
 /// Something that happens, or arrives.
 #[derive(Debug)]
 enum Happening {
+    Part { schedulers: usize, policy: PolicyName },
     Begin { node: usize },
     Vanish { node: usize },
     Report { node: usize },
@@ -132,7 +136,7 @@ impl<'a> World<'a> {
     fn new(plan: &'a Plan, setting: Setting) -> Self {
         let Setting { policy, schedulers, seed, keep_samples } = setting;
         let count = usize::from(schedulers);
-        let scheduler = |number| SimScheduler::new(policy, policy.selector(plan, seed, number));
+        let others = if policy.is_core() { 1 } else { count };
         let mut world = Self {
             plan,
             now: Millis(0),
@@ -141,12 +145,13 @@ impl<'a> World<'a> {
             store: SimStore::new(),
             nodes: Vec::new(),
             numbers: plan.nodes.iter().enumerate().map(|(number, node)| (node.id.clone(), number)).collect(),
-            schedulers: (0..count).map(scheduler).collect(),
+            schedulers: (0..others).map(|number| SimScheduler::new(policy.selector(plan, seed, number))).collect(),
             guests: vec![Guest::default(); plan.visits.len()],
             inside: BTreeMap::new(),
             routes: stream(seed, "routes"),
             tally: Tally::new(plan, policy, keep_samples),
         };
+        world.queue.push(plan.warm_up.minus(APART_MS), Happening::Part { schedulers: count, policy });
         let mut paces = stream(seed, "paces");
         for (number, node) in plan.nodes.iter().enumerate() {
             let [least, most] = node.report_every_ms;
@@ -175,6 +180,7 @@ impl<'a> World<'a> {
 
     fn happen(&mut self, what: Happening) {
         match what {
+            Happening::Part { schedulers, policy } => self.part(schedulers, policy),
             Happening::Begin { node } => self.begin(node),
             Happening::Vanish { node } => self.vanish(node),
             Happening::Report { node } => self.report(node),
@@ -234,6 +240,19 @@ impl<'a> World<'a> {
         for (number, scheduler) in self.schedulers.iter_mut().enumerate() {
             let arrives = self.network.event(number, bucket, self.now);
             scheduler.expect(event.clone(), arrives);
+        }
+    }
+
+    /// Each scheduler hears for itself from here on, as its policy says.
+    fn part(&mut self, schedulers: usize, policy: PolicyName) {
+        self.wake(0);
+        while self.schedulers.len() < schedulers
+            && let Some(twin) = self.schedulers[0].twin()
+        {
+            self.schedulers.push(twin);
+        }
+        for scheduler in &mut self.schedulers {
+            scheduler.begin(policy, self.now);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What scenarios come to.
 
+use roost_sim::goals::judge;
 use roost_sim::plan::Plan;
 use roost_sim::policies::PolicyName;
 use roost_sim::runner::{Choice, simulate};
@@ -45,6 +46,41 @@ fn restated_rules_come_to_what_is_known_of_them() {
     near(of(PolicyName::Oracle, 5), 1.11, 0.002);
     assert!(of(PolicyName::LivekitLowestRooms, 1).max_mean > 2.5);
     assert!(of(PolicyName::JicofoCorrected, 50).max_mean > 1.8, "a correction that others do not know of");
+}
+
+/// `make sim` holds it to the goals with all seeds; a few of them are off by chance.
+#[test]
+fn few_seeds_come_near_the_goals_of_all() {
+    for name in ["a.toml", "b.toml"] {
+        let loaded = shipped(name);
+        let choice = Choice {
+            seeds: Some(3),
+            repeats: Some(1),
+            schedulers: vec![2],
+            policies: vec![PolicyName::Roost],
+            ..Choice::default()
+        };
+        let verdicts = judge(&loaded.scenario, &simulate(&loaded, &choice, &|_, _| {}));
+        assert_eq!(verdicts.len(), 2 + 2 + 2 + 3, "{verdicts:?}");
+        for verdict in verdicts {
+            let allowed = match verdict.what {
+                "max/mean" => verdict.goal * 1.08,
+                "over capacity %" => verdict.goal + 1.0,
+                _ => verdict.goal,
+            };
+            assert!(verdict.figure <= allowed, "{name}: {verdict:?}");
+        }
+    }
+}
+
+#[test]
+fn joins_that_no_report_tells_of_do_not_pile_up_on_one_node() {
+    let loaded = shipped("jicofo.toml");
+    for schedulers in [1, 5, 50] {
+        let of = |policy| figures(&loaded, policy, schedulers, Hint::None, 3).max_share;
+        assert!(of(PolicyName::Roost) <= 0.25, "{schedulers}");
+        assert!(of(PolicyName::Roost) <= of(PolicyName::JicofoCorrected), "{schedulers}");
+    }
 }
 
 #[test]
