@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use roost_proto::id::{NamespaceId, NodeId, RoomName};
@@ -16,6 +17,8 @@ use roost_sim::trace::{Header, Line, NodeLine, TRACE_VERSION};
 
 /// What was noted is in the file after so long.
 const WRITTEN_WITHIN: Duration = Duration::from_millis(500);
+/// The writer looks for lines this often when there are none.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How many bytes are written at once.
 const CHUNK: usize = 64 * 1024;
 /// A node's load is written when a resource has moved by so much of its capacity: one band of placement's.
@@ -66,9 +69,13 @@ impl Writer {
     pub(super) fn write_all(mut self, lines: &Receiver<Line>, is_over: &AtomicBool) {
         let mut flushed = Instant::now();
         let end = loop {
-            let received = match lines.recv_timeout(WRITTEN_WITHIN / 5) {
+            let received = match lines.try_recv() {
                 Ok(line) => self.write(line),
-                Err(RecvTimeoutError::Timeout) if !is_over.load(Ordering::Relaxed) => Ok(()),
+                // Not waited for: whoever notes a line would have to wake this thread.
+                Err(TryRecvError::Empty) if !is_over.load(Ordering::Relaxed) => {
+                    thread::park_timeout(LOOK_AGAIN);
+                    Ok(())
+                }
                 Err(_) => {
                     let failed = self.flush().err();
                     return self.tell(failed.map(End::Failed));
