@@ -28,6 +28,7 @@ impl World<'_> {
             Knocked::In { opened_as } => {
                 self.nodes[node].enter(room);
                 self.guests[visit as usize].place = Place::Inside { node, opened_as };
+                self.settling.opened(self.plan.visits[visit as usize].room);
                 self.check_admission(visit, node);
             }
             Knocked::Open => {

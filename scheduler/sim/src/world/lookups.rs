@@ -69,6 +69,9 @@ impl<'a> World<'a> {
             }
         }
         guest.tries += 1;
+        if self.settling.is_over() && self.go_straight(visit) {
+            return;
+        }
         let scheduler = self.routes.random_range(0..self.schedulers.len());
         self.wake(scheduler);
         if self.is_core(scheduler) {
@@ -78,6 +81,17 @@ impl<'a> World<'a> {
         } else {
             self.choose(visit, scheduler);
         }
+    }
+
+    /// To the door of the room's home, if it has one.
+    fn go_straight(&mut self, visit: u32) -> bool {
+        let key = &self.plan.rooms[self.plan.visits[visit as usize].room as usize].key;
+        let Some(claim) = self.store.of(key).read(key, store_ms(self.now)) else { return false };
+        let offer = Offer { incarnation: claim.incarnation, epoch: claim.epoch };
+        let Some(node) = self.numbers.get(&claim.node).copied() else { return false };
+        let arrives = self.network.client(self.now);
+        self.queue.push(arrives, Happening::Knock { visit, node, offer });
+        true
     }
 
     /// Asks the core for the next step, and takes it.

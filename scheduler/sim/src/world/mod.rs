@@ -80,11 +80,41 @@ struct World<'a> {
     numbers: BTreeMap<NodeId, usize>,
     schedulers: Vec<SimScheduler>,
     guests: Vec<Guest>,
+    settling: Settling,
     /// Who is in which room from the beginning.
     inside: BTreeMap<u32, Vec<u32>>,
     /// Which scheduler a client asks.
     routes: Pcg64,
     tally: Tally,
+}
+
+/// Whether there is anything left to decide: rooms that are not open, or that may end.
+///
+/// When there is not, schedulers hear of nothing any more and participants go straight to their room's door: the longest
+/// part of a burst takes no time, and nobody ends up elsewhere.
+#[derive(Debug)]
+struct Settling {
+    is_open: Vec<bool>,
+    left: usize,
+}
+
+impl Settling {
+    fn of(plan: &Plan) -> Self {
+        let may_end = plan.visits.iter().any(|visit| visit.leaves_at.is_some())
+            || plan.nodes.iter().any(|node| node.spells.iter().any(|(_, until)| *until <= plan.end));
+        let rooms = plan.rooms.len();
+        Self { is_open: vec![false; rooms], left: if may_end { usize::MAX } else { rooms } }
+    }
+
+    fn opened(&mut self, room: u32) {
+        if !std::mem::replace(&mut self.is_open[room as usize], true) {
+            self.left -= 1;
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == 0
+    }
 }
 
 /// Something that happens, or arrives.
@@ -147,6 +177,7 @@ impl<'a> World<'a> {
             numbers: plan.nodes.iter().enumerate().map(|(number, node)| (node.id.clone(), number)).collect(),
             schedulers: (0..others).map(|number| SimScheduler::new(policy.selector(plan, seed, number))).collect(),
             guests: vec![Guest::default(); plan.visits.len()],
+            settling: Settling::of(plan),
             inside: BTreeMap::new(),
             routes: stream(seed, "routes"),
             tally: Tally::new(plan, policy, keep_samples),
@@ -236,7 +267,7 @@ impl<'a> World<'a> {
 
     /// Tells all schedulers of what the store has written in a bucket.
     fn publish(&mut self, bucket: u8, event: Option<Event>) {
-        let Some(event) = event.map(Rc::new) else { return };
+        let Some(event) = event.filter(|_| !self.settling.is_over()).map(Rc::new) else { return };
         for (number, scheduler) in self.schedulers.iter_mut().enumerate() {
             let arrives = self.network.event(number, bucket, self.now);
             scheduler.expect(event.clone(), arrives);
@@ -285,10 +316,6 @@ impl<'a> World<'a> {
     fn finish(mut self) -> Run {
         self.check_all();
         self.tally.sample(self.plan, &self.nodes, self.now);
-        // Schedulers that nobody asked lately have their news folded too: whatever is wrong with it must show.
-        for scheduler in 0..self.schedulers.len() {
-            self.wake(scheduler);
-        }
         self.tally.finish()
     }
 

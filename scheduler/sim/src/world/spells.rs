@@ -72,6 +72,7 @@ impl World<'_> {
         for visit in visits {
             self.nodes[node].enter(key);
             self.guests[visit as usize].place = Place::Inside { node, opened_as: epoch };
+            self.settling.opened(resident.room);
             self.check_admission(visit, node);
             if let Some(leaves_at) = self.plan.visits[visit as usize].leaves_at {
                 self.queue.push(leaves_at, Happening::Leave { visit });
