@@ -17,7 +17,7 @@ pub(super) const MOST_PARTICIPANTS: u32 = 100_000;
 pub struct Row {
     pub at_ms: u64,
     pub size: u32,
-    /// In the order of [`Rows::percents`].
+    /// In the order of `Rows::percents`.
     pub hints: Vec<f64>,
 }
 
