@@ -118,7 +118,7 @@ pub fn load<F: Serialize, S: DeserializeOwned>(
     Ok((settings, shared))
 }
 
-/// Reads a file whose own keys stand at the top, beside the shared tables [`BESIDE`]: a simulation's scenario.
+/// Reads a file whose own keys stand at the top, beside `regions`, `carriers` and `namespaces`: a simulation's scenario.
 pub fn load_beside<S: DeserializeOwned>(path: &Path) -> Result<(S, Shared), ConfigError> {
     let (tables, own): (Table, Table) = read(path)?.into_iter().partition(|(key, _)| BESIDE.contains(&key.as_str()));
     let origin = path.display().to_string();
