@@ -82,13 +82,18 @@ pub(crate) fn run(flags: &Flags) -> Result<(), Failure> {
 
 fn draw(folder: &Path, file: &str, replay: &Replay, replayed: &Outcome) -> Result<(), Failure> {
     fs::create_dir_all(folder)?;
+    let nodes = replay.plan.nodes.iter();
+    let capacities: Vec<u32> = nodes.map(|node| node.description.capacity.participants).collect();
     for (name, subtitle, outcome) in
         [("recorded", "as it was recorded", &replay.recorded), ("replayed", "as it was replayed", replayed)]
     {
-        let mut capacities = replay.plan.nodes.iter().map(|node| node.description.capacity.participants);
-        let first = capacities.next().filter(|first| *first > 0 && capacities.all(|capacity| capacity == *first));
-        let picture =
-            Picture { title: file, subtitle, samples: &outcome.samples, from: replay.plan.warm_up, capacity: first };
+        let picture = Picture {
+            title: file,
+            subtitle,
+            samples: &outcome.samples,
+            from: replay.plan.warm_up,
+            capacities: &capacities,
+        };
         picture::write(&folder.join(format!("{name}.svg")), &picture)?;
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! Load per node over time as a picture (SVG): one thin line for each node, the fullest one and the mean stand out.
 
+use std::iter::repeat_n;
 use std::path::{Path, PathBuf};
 
 use plotters::prelude::*;
@@ -26,8 +27,18 @@ pub struct Picture<'a> {
     pub samples: &'a [Sample],
     /// Time 0 of the picture.
     pub from: Millis,
-    /// How many participants a node takes, if all nodes take as many.
-    pub capacity: Option<u32>,
+    /// How many participants each node takes; 0: no limit.
+    pub capacities: &'a [u32],
+}
+
+/// What a picture measures nodes by.
+#[derive(Debug, Clone, Copy)]
+enum Scale {
+    Participants {
+        capacity: Option<u32>,
+    },
+    /// Of each node's own capacity.
+    Percent,
 }
 
 /// The picture could not be written.
@@ -47,14 +58,14 @@ pub fn of_row(folder: &Path, loaded: &Loaded, row: &Row) -> Result<(), PlotError
     };
     let hints = if policy.is_core() { hints } else { "no hints".to_owned() };
     let plural = if *schedulers == 1 { "" } else { "s" };
-    let capacities = loaded.scenario.nodes.iter().map(|group| group.capacity.participants);
-    let same = capacities.clone().all(|capacity| Some(capacity) == capacities.clone().next());
+    let groups = loaded.scenario.nodes.iter();
+    let capacities = groups.flat_map(|group| repeat_n(group.capacity.participants, group.count as usize));
     let picture = Picture {
         title: &loaded.scenario.title,
         subtitle: &format!("{policy}, {schedulers} scheduler{plural}, {hints}, seed 0"),
         samples: &row.samples,
         from: millis(loaded.scenario.warm_up_s),
-        capacity: capacities.clone().next().filter(|capacity| same && *capacity > 0),
+        capacities: &capacities.collect::<Vec<_>>(),
     };
     write(&folder.join(format!("{}-{policy}-{schedulers}-{file}.svg", loaded.name)), &picture)
 }
@@ -75,9 +86,13 @@ fn draw<'a>(root: &Area<'a>, picture: &Picture<'_>) -> Result<(), Failed<'a>> {
     title.draw(&Text::new(picture.title, (20, 12), ("sans-serif", 20).into_font()))?;
     title.draw(&Text::new(picture.subtitle, (20, 38), ("sans-serif", 15).into_font().color(&BLACK.mix(0.7))))?;
     let seconds = |sample: &Sample| sample.at.since(picture.from) as f64 / 1_000.0;
-    let fullest = fullest(picture.samples);
-    let most = picture.samples.iter().flat_map(|sample| &sample.demand).copied().max().unwrap_or(0);
-    let top = f64::from(most.max(picture.capacity.unwrap_or(0)).max(1)) * 1.08;
+    let scale = Scale::of(picture.capacities);
+    let value = |sample: &Sample, node: usize| scale.value(sample.demand[node], picture.capacities.get(node));
+    let nodes = picture.samples.first().map_or(0, |sample| sample.demand.len());
+    let all = picture.samples.iter().flat_map(|sample| (0..nodes).map(|node| value(sample, node)));
+    let top = all.fold(scale.capacity().unwrap_or(1.0), f64::max) * 1.08;
+    let last = |node: &usize| picture.samples.last().map_or(0.0, |sample| value(sample, *node));
+    let fullest = (0..nodes).max_by(|a, b| last(a).total_cmp(&last(b))).unwrap_or(0);
     let end = picture.samples.last().map_or(1.0, seconds).max(0.001);
     // Room at the right for the names of the lines.
     let mut chart = ChartBuilder::on(&body)
@@ -92,21 +107,20 @@ fn draw<'a>(root: &Area<'a>, picture: &Picture<'_>) -> Result<(), Failed<'a>> {
         .light_line_style(TRANSPARENT)
         .bold_line_style(BLACK.mix(0.12))
         .x_desc("time, seconds from the first arrival on")
-        .y_desc("participants on a node, with those turned away")
+        .y_desc(scale.name())
         .label_style(("sans-serif", 14))
         .axis_desc_style(("sans-serif", 14))
         .x_label_formatter(&|value| format!("{value:.0}"))
         .y_label_formatter(&|value| format!("{value:.0}"))
         .draw()?;
-    let nodes = picture.samples.first().map_or(0, |sample| sample.demand.len());
     let line = |value: &dyn Fn(&Sample) -> f64| -> Vec<(f64, f64)> {
         picture.samples.iter().map(|sample| (seconds(sample), value(sample))).collect()
     };
-    let of = |node: usize| move |sample: &Sample| f64::from(sample.demand[node]);
+    let of = |node: usize| move |sample: &Sample| value(sample, node);
     for node in (0..nodes).filter(|node| *node != fullest) {
         chart.draw_series(LineSeries::new(line(&of(node)), NODE))?;
     }
-    let mean = line(&|sample| sample.demand.iter().copied().map(f64::from).sum::<f64>() / nodes.max(1) as f64);
+    let mean = line(&|sample| (0..nodes).map(|node| value(sample, node)).sum::<f64>() / nodes.max(1) as f64);
     let mut names = Vec::new();
     if nodes > 0 {
         let fullest = line(&of(fullest));
@@ -115,24 +129,51 @@ fn draw<'a>(root: &Area<'a>, picture: &Picture<'_>) -> Result<(), Failed<'a>> {
         names.extend(mean.last().map(|(_, y)| (*y, "mean".to_owned(), MEAN)));
         chart.draw_series(LineSeries::new(mean, MEAN.stroke_width(2)))?;
     }
-    if let Some(capacity) = picture.capacity {
-        let level = f64::from(capacity);
-        names.push((level, format!("capacity {capacity}"), CAPACITY));
+    if let Some(level) = scale.capacity() {
+        let unit = if matches!(scale, Scale::Percent) { " %" } else { "" };
+        names.push((level, format!("capacity {level:.0}{unit}"), CAPACITY));
         chart.draw_series(DashedLineSeries::new([(0.0, level), (end, level)], 6, 4, CAPACITY.stroke_width(2)))?;
     }
-    let scale = |(y, text, color)| (chart.backend_coord(&(end, y)).1, text, color);
+    let place = |(y, text, color)| (chart.backend_coord(&(end, y)).1, text, color);
     let (right, _) = chart.backend_coord(&(end, 0.0));
-    for (y, text, color) in apart(names.into_iter().map(scale).collect()) {
+    for (y, text, color) in apart(names.into_iter().map(place).collect()) {
         let style = TextStyle::from(("sans-serif", 14)).color(&color).pos(Pos::new(HPos::Left, VPos::Center));
         root.draw(&Text::new(text, (right + 8, y), style))?;
     }
     Ok(())
 }
 
-/// The node with the most participants in the end.
-fn fullest(samples: &[Sample]) -> usize {
-    let last = samples.last().map_or(&[][..], |sample| &sample.demand);
-    last.iter().enumerate().max_by_key(|(_, demand)| **demand).map_or(0, |(node, _)| node)
+impl Scale {
+    /// Nodes that take as many as each other are compared by participants, others by percent.
+    fn of(capacities: &[u32]) -> Self {
+        let first = capacities.first().copied().unwrap_or(0);
+        match capacities.iter().all(|capacity| *capacity == first) {
+            true => Self::Participants { capacity: Some(first).filter(|capacity| *capacity > 0) },
+            false if capacities.contains(&0) => Self::Participants { capacity: None },
+            false => Self::Percent,
+        }
+    }
+
+    fn value(self, demand: u32, capacity: Option<&u32>) -> f64 {
+        match (self, capacity) {
+            (Self::Percent, Some(capacity)) => f64::from(demand) * 100.0 / f64::from(*capacity),
+            _ => f64::from(demand),
+        }
+    }
+
+    fn capacity(self) -> Option<f64> {
+        match self {
+            Self::Participants { capacity } => capacity.map(f64::from),
+            Self::Percent => Some(100.0),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Participants { .. } => "participants on a node, with those turned away",
+            Self::Percent => "percent of what a node takes, with those turned away",
+        }
+    }
 }
 
 /// Moves names that would lie on each other apart, downwards.

@@ -82,8 +82,8 @@ pub fn verdicts(verdicts: &[Verdict]) -> String {
             verdict.schedulers.to_string(),
             verdict.hint.to_string(),
             verdict.what.to_owned(),
-            format!("<= {:.2}", verdict.goal),
-            format!("{:.2}", verdict.figure),
+            format!("<= {:.3}", verdict.goal),
+            format!("{:.3}", verdict.figure),
             if verdict.met { "met".to_owned() } else { "MISSED".to_owned() },
         ]);
     }
