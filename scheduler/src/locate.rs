@@ -10,6 +10,7 @@ use roost_proto::id::{Carrier, Region};
 use roost_scheduler_core::geography::Geography;
 use roost_server::{ConfigError, config};
 use serde::Serialize;
+use serde_json::Number;
 
 use crate::config::Settings;
 use crate::error::Failure;
@@ -54,18 +55,18 @@ enum Told<'a, T> {
     Unknown { unknown: Miss },
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Hash, Serialize)]
 struct Place {
     country: Option<String>,
     /// The largest first.
     subdivisions: Vec<String>,
     /// Latitude and longitude in degrees.
-    point: Option<(f64, f64)>,
+    point: Option<(Number, Number)>,
     region: Option<Region>,
     region_by: Option<Reason>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Hash, Serialize)]
 struct System {
     number: Option<u32>,
     organisation: Option<String>,
@@ -106,7 +107,7 @@ impl Place {
         Self {
             country: known.country.map(str::to_owned),
             subdivisions: known.subdivision_codes().collect(),
-            point: known.point,
+            point: known.point.and_then(|(a, b)| Number::from_f64(a).zip(Number::from_f64(b))),
             region,
             region_by,
         }
@@ -151,12 +152,12 @@ impl fmt::Display for Place {
         if !self.subdivisions.is_empty() {
             line(f, "subdivision", &self.subdivisions.join(", "))?;
         }
-        if let Some((latitude, longitude)) = self.point {
+        if let Some((latitude, longitude)) = &self.point {
             line(f, "point", &format!("{latitude}, {longitude}"))?;
         }
         let region = match (&self.region, &self.region_by) {
             (Some(region), Some(Reason::Subdivision(code) | Reason::Country(code))) => format!("{region} (has {code})"),
-            (Some(region), Some(Reason::NearestPoint { km })) => format!("{region} (its point is nearest: {km:.0} km)"),
+            (Some(region), Some(Reason::NearestPoint { km })) => format!("{region} (its point is nearest: {km} km)"),
             _ => "unknown (no region is configured for it)".to_owned(),
         };
         line(f, "region", &region)

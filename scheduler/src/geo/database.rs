@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::hash::Hash;
 use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -70,9 +71,12 @@ pub(crate) enum Fault {
 
 /// A database that is in use. `T` is what a record means to whoever asks.
 pub(crate) struct Database<T> {
+    /// An address ends at the number of its meaning, from 1.
     tree: Tree,
-    /// By what the tree says where it ends; none: the record has a field that the reader does not know.
-    meanings: HashMap<u32, Option<T>>,
+    /// None: the record has a field that the reader does not know.
+    meanings: Vec<Option<T>>,
+    /// How many different records are of that kind.
+    pub unreadable: usize,
     /// When it was made, in seconds since 1970.
     pub built_s: u64,
 }
@@ -117,7 +121,7 @@ impl Kind {
     }
 }
 
-impl<T> Database<T> {
+impl<T: Eq + Hash> Database<T> {
     /// Reads the file, and asks of every record in it what it means.
     pub(crate) fn open(kind: Kind, path: &Path, mean: impl Fn(&Known<'_>) -> T) -> Result<Self, Fault> {
         let mut bytes = Vec::new();
@@ -135,29 +139,32 @@ impl<T> Database<T> {
         if is_private(ip) {
             return Err(Miss::Private);
         }
-        let end = self.tree.end(ip).ok_or(Miss::WrongFamily)?;
-        self.meanings.get(&end).ok_or(Miss::NotFound)?.as_ref().ok_or(Miss::Unreadable)
-    }
-
-    /// How many different records have a field that the reader does not know.
-    pub(crate) fn unreadable(&self) -> usize {
-        self.meanings.values().filter(|meaning| meaning.is_none()).count()
+        let end = self.tree.end(ip).ok_or(Miss::WrongFamily)? as usize;
+        let meaning = self.meanings.get(end.wrapping_sub(1)).ok_or(Miss::NotFound)?;
+        meaning.as_ref().ok_or(Miss::Unreadable)
     }
 
     fn read(kind: Kind, file: &[u8], mean: impl Fn(&Known<'_>) -> T) -> Result<Self, Fault> {
         let layout = Layout::read(kind, file)?;
         let (tree, built_s) = layout.tree(file);
-        let mut meanings = HashMap::new();
-        tree.visit(|end, ip| {
+        let mut numbers = HashMap::new();
+        let mut unreadable = 0;
+        let tree = tree.renumbered(|ip| {
             let meaning = match layout.lookup(ip) {
                 Ok(known) => Some(mean(&known)),
-                Err(geoip2::Error::UnknownField(_)) => None,
+                Err(geoip2::Error::UnknownField(_)) => {
+                    unreadable += 1;
+                    None
+                }
                 Err(error) => return Err(Fault::Record(ip, error)),
             };
-            meanings.insert(end, meaning);
-            Ok(())
+            let next = numbers.len() as u32 + 1;
+            Ok(*numbers.entry(meaning).or_insert(next))
         })?;
-        Ok(Self { tree, meanings, built_s })
+        let mut meanings: Vec<_> = numbers.into_iter().collect();
+        meanings.sort_unstable_by_key(|(_, number)| *number);
+        let meanings = meanings.into_iter().map(|(meaning, _)| meaning).collect();
+        Ok(Self { tree, meanings, unreadable, built_s })
     }
 }
 
@@ -266,7 +273,7 @@ mod tests {
     fn of_what_is_not_known_it_is_said_why() {
         let (both, only_ipv4, newer) =
             (database("city.mmdb"), database("city-ipv4.mmdb"), database("city-fields.mmdb"));
-        assert_eq!((both.unreadable(), newer.unreadable()), (0, 1));
+        assert_eq!((both.unreadable, newer.unreadable), (0, 1));
         for (database, ip, miss) in [
             (&both, "203.0.113.225", Miss::NotFound),
             (&both, "2001:db8:9::1", Miss::NotFound),

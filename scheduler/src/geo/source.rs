@@ -1,5 +1,6 @@
 //! A GeoIP database that follows its file: swapped whole when the file changes, kept when what came cannot be used.
 
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -36,11 +37,15 @@ struct Seen {
 }
 
 /// Opens a database whose file stays as it is.
-pub(crate) fn open<T>(kind: Kind, path: &Path, mean: impl Fn(&Known<'_>) -> T) -> Result<Database<T>, GeoError> {
+pub(crate) fn open<T: Eq + Hash>(
+    kind: Kind,
+    path: &Path,
+    mean: impl Fn(&Known<'_>) -> T,
+) -> Result<Database<T>, GeoError> {
     Database::open(kind, path, mean).map_err(|source| GeoError { kind, path: path.to_owned(), source })
 }
 
-impl<T> Source<T> {
+impl<T: Eq + Hash> Source<T> {
     /// Opens a database; `mean` says what a record means to whoever asks.
     pub(crate) fn open(
         kind: Kind,
