@@ -50,7 +50,7 @@ geo: ## Make GeoIP databases of free data in target/geo: about a minute; once a 
 	@target/geo-venv/bin/python3 docker/geo/fetch.py target/geo
 
 bench: ## Print rates, latencies and CPU per request as ratios against bare handlers, and what a view costs
-	@.ci/setup redis
+	@.ci/setup redis geo
 	cargo build --release -p roost-scheduler -p roost-agent -p roost-tests --bin roost-scheduler --bin roost-agent --bin roost-bench
 	target/release/roost-bench
 

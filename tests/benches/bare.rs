@@ -40,7 +40,7 @@ pub(crate) async fn serve(redis: &str) -> Result<(), Trouble> {
 
 async fn bare(state: web::Data<State>, room: web::Path<String>, request: web::Json<LookupRequest>) -> HttpResponse {
     let mut reply = state.reply.clone();
-    reply.client.region.clone_from(&request.region);
+    reply.client.ip = request.client_ip;
     debug_assert!(!room.is_empty(), "the path has a room");
     HttpResponse::Ok().json(reply)
 }
@@ -60,7 +60,7 @@ async fn claim(state: web::Data<State>, room: web::Path<String>, request: web::J
         Ok(Granted::Yes { epoch, .. }) => {
             let mut reply = state.reply.clone();
             reply.epoch = epoch;
-            reply.client.region.clone_from(&request.region);
+            reply.client.ip = request.client_ip;
             HttpResponse::Ok().json(reply)
         }
         other => HttpResponse::InternalServerError().body(format!("{other:?}")),
@@ -81,7 +81,7 @@ fn reply() -> Result<LookupReply, Trouble> {
         epoch: Epoch(1_790_000_000_007),
         ticket: "t".repeat(TICKET_BYTES),
         ttl_ms: 30_000,
-        client: Client { ip: Some("127.0.0.1".parse()?), region: None, carrier: None },
+        client: Client { ip: None, region: Some("eu/central".parse()?), carrier: Some("AS64500".parse()?) },
         alternatives: Vec::new(),
     })
 }

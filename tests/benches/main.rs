@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
 mod bare;
+mod clients;
 mod cpu;
 mod dry_run;
 mod load;
@@ -24,13 +25,13 @@ use roost_tests::Trouble;
 use roost_tests::cluster::{Cluster, Plan};
 use roost_tests::process::Process;
 
+use crate::clients::Clients;
 use crate::load::{MakeRequest, Measured, post};
 
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(2);
 const WARM_UP: Duration = Duration::from_secs(1);
 const LIVING_ROOMS: usize = 200;
-const BODY: &str = r#"{"user_id":"u-1","region":"eu/central","expected_participants":8}"#;
 
 /// One server under one kind of load.
 struct Side {
@@ -76,6 +77,8 @@ fn run(section: impl Future<Output = Result<(), Trouble>>) -> Result<(), Trouble
 async fn bench() -> Result<(), Trouble> {
     let mut plan = Plan::small().with_redis(1);
     plan.nodes.clear();
+    let clients = Clients::new()?;
+    plan.scheduler_arguments.clone_from(&clients.scheduler_arguments);
     let mut cluster = Cluster::start(plan).await?;
     let redis_url = cluster.redis.as_ref().ok_or("no Redis")?.url();
     let store = store::open(&redis_url, "roost")?;
@@ -96,23 +99,26 @@ async fn bench() -> Result<(), Trouble> {
     let bare = (bare_address, bare.pid().ok_or("the bare server ended")?);
     let redis = cluster.redis.as_mut().and_then(|redis| redis.process().pid()).ok_or("Redis ended")?;
 
-    println!("64 connections, {ROUNDS} rounds of {ROUND:?} each, in turn; client, servers and Redis share the CPUs\n");
+    println!("64 connections, {ROUNDS} rounds of {ROUND:?} each, in turn; client, servers and Redis share the CPUs");
+    println!("each client at an address of its own, by the databases in target/{}\n", clients.databases);
+    let room = |n: u64| format!("living-{:07}", n as usize % LIVING_ROOMS);
+    let [a, b, c, d] = [(); 4].map(|()| clients.body());
     let mut living = [
-        side("bare handler", &bare, |n| post(&format!("/bare/living-{:07}", n as usize % LIVING_ROOMS), BODY)),
-        side("lookup of a living room", &roost, |n| lookup(&format!("living-{:07}", n as usize % LIVING_ROOMS))),
+        side("bare handler", &bare, move |n| post(&format!("/bare/{}", room(n)), &a(n))),
+        side("lookup of a living room", &roost, move |n| lookup(&room(n), &b(n))),
     ];
     measure(&mut living, redis).await?;
     let mut first = [
-        side("bare claim", &bare, |n| post(&format!("/claim/new-{n:07}"), BODY)),
-        side("first assignment", &roost, |n| lookup(&format!("new-{n:07}"))),
+        side("bare claim", &bare, move |n| post(&format!("/claim/new-{n:07}"), &c(n))),
+        side("first assignment", &roost, move |n| lookup(&format!("new-{n:07}"), &d(n))),
     ];
     measure(&mut first, redis).await?;
     table::print(&mut living, &mut first);
     cluster.stop().await
 }
 
-fn lookup(room: &str) -> Vec<u8> {
-    post(&format!("/v1/namespaces/default/rooms/{room}/lookup"), BODY)
+fn lookup(room: &str, body: &str) -> Vec<u8> {
+    post(&format!("/v1/namespaces/default/rooms/{room}/lookup"), body)
 }
 
 fn side(
