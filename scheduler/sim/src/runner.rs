@@ -94,8 +94,9 @@ fn cells(loaded: &Loaded, choice: &Choice) -> Vec<(PolicyName, u16, Hint)> {
     let mut cells = Vec::new();
     for policy in chosen(&choice.policies, &scenario.policies) {
         for schedulers in chosen(&choice.schedulers, &scenario.schedulers) {
-            // Other rules take no hints.
-            let hints = if policy.is_core() { hints } else { &hints[..1] };
+            // Other rules take no hints, and what the core does without its ears is asked for by name.
+            let all = *policy == PolicyName::Roost || (policy.is_core() && !choice.hints.is_empty());
+            let hints = if all { hints } else { &hints[..1] };
             cells.extend(hints.iter().map(|hint| (*policy, *schedulers, *hint)));
         }
     }

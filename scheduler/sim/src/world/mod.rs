@@ -65,7 +65,8 @@ pub fn run(plan: &Plan, setting: Setting) -> Run {
     world.finish()
 }
 
-/// Up to so long before the first arrival all schedulers hear the same, and one does for all.
+/// Up to so long before the first arrival all schedulers hear the same, and one does for all. Enough for each node to
+/// report a few times.
 const APART_MS: u64 = 5_000;
 
 /// Everything that there is.
@@ -78,6 +79,7 @@ struct World<'a> {
     store: SimStore,
     nodes: Vec<SimNode>,
     numbers: BTreeMap<NodeId, usize>,
+    setting: Setting,
     schedulers: Vec<SimScheduler>,
     guests: Vec<Guest>,
     settling: Settling,
@@ -120,7 +122,7 @@ impl Settling {
 /// Something that happens, or arrives.
 #[derive(Debug)]
 enum Happening {
-    Part { schedulers: usize, policy: PolicyName },
+    Part,
     Begin { node: usize },
     Vanish { node: usize },
     Report { node: usize },
@@ -165,24 +167,23 @@ enum Place {
 impl<'a> World<'a> {
     fn new(plan: &'a Plan, setting: Setting) -> Self {
         let Setting { policy, schedulers, seed, keep_samples } = setting;
-        let count = usize::from(schedulers);
-        let others = if policy.is_core() { 1 } else { count };
         let mut world = Self {
             plan,
             now: Millis(0),
             queue: Queue::new(),
-            network: Network::new(plan.delays, count, seed),
+            network: Network::new(plan.delays, schedulers.into(), seed),
             store: SimStore::new(),
             nodes: Vec::new(),
             numbers: plan.nodes.iter().enumerate().map(|(number, node)| (node.id.clone(), number)).collect(),
-            schedulers: (0..others).map(|number| SimScheduler::new(policy.selector(plan, seed, number))).collect(),
+            setting,
+            schedulers: policy.is_core().then(|| SimScheduler::new(None)).into_iter().collect(),
             guests: vec![Guest::default(); plan.visits.len()],
             settling: Settling::of(plan),
             inside: BTreeMap::new(),
             routes: stream(seed, "routes"),
             tally: Tally::new(plan, policy, keep_samples),
         };
-        world.queue.push(plan.warm_up.minus(APART_MS), Happening::Part { schedulers: count, policy });
+        world.queue.push(plan.warm_up.minus(APART_MS), Happening::Part);
         let mut paces = stream(seed, "paces");
         for (number, node) in plan.nodes.iter().enumerate() {
             let [least, most] = node.report_every_ms;
@@ -211,7 +212,7 @@ impl<'a> World<'a> {
 
     fn happen(&mut self, what: Happening) {
         match what {
-            Happening::Part { schedulers, policy } => self.part(schedulers, policy),
+            Happening::Part => self.part(),
             Happening::Begin { node } => self.begin(node),
             Happening::Vanish { node } => self.vanish(node),
             Happening::Report { node } => self.report(node),
@@ -274,13 +275,17 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Each scheduler hears for itself from here on, as its policy says.
-    fn part(&mut self, schedulers: usize, policy: PolicyName) {
-        self.wake(0);
-        while self.schedulers.len() < schedulers
-            && let Some(twin) = self.schedulers[0].twin()
-        {
-            self.schedulers.push(twin);
+    /// Each scheduler hears for itself from here on, as its policy says. Another system's rule needs no more than the
+    /// reports that still come before the first arrival.
+    fn part(&mut self) {
+        let Setting { policy, schedulers, seed, .. } = self.setting;
+        if !self.schedulers.is_empty() {
+            self.wake(0);
+        }
+        for number in self.schedulers.len()..usize::from(schedulers) {
+            let twin = self.schedulers.first().and_then(SimScheduler::twin);
+            let scheduler = twin.unwrap_or_else(|| SimScheduler::new(policy.selector(self.plan, seed, number)));
+            self.schedulers.push(scheduler);
         }
         for scheduler in &mut self.schedulers {
             scheduler.begin(policy, self.now);
