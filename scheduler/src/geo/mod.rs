@@ -46,8 +46,11 @@ pub(crate) enum Reason {
     },
 }
 
-/// Reads the databases again when their files change.
+/// Reads the databases again when their files change; never ends.
 pub(crate) async fn follow(scheduler: Arc<Scheduler>) {
+    if scheduler.geo.city.is_none() && scheduler.geo.asn.is_none() {
+        return std::future::pending().await;
+    }
     scheduler.geo.announce(&scheduler.metrics);
     let mut ticks = interval(CHECK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
