@@ -18,8 +18,13 @@ mod simulate;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use mimalloc::MiMalloc;
 
 use crate::config::{Cli, Command};
+
+/// A lookup allocates on one thread what others free; this allocator does that at half the price of the C library's.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use mimalloc::MiMalloc;
 use tokio::process::Command;
 
 use roost_proto::id::{Incarnation, NodeId};
@@ -28,10 +29,14 @@ use roost_tests::process::Process;
 use crate::clients::Clients;
 use crate::load::{MakeRequest, Measured, post};
 
-const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 24;
+const ROUND: Duration = Duration::from_millis(500);
 const WARM_UP: Duration = Duration::from_secs(1);
 const LIVING_ROOMS: usize = 200;
+
+/// The scheduler's: what is measured against it has the same.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// One server under one kind of load.
 struct Side {

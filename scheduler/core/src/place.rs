@@ -35,6 +35,9 @@ pub fn place<'a>(view: &'a View, request: &Request<'_>) -> Result<Decision<'a>, 
 /// What `avoid` with `taken` would give next, best first, as many as the request asks for.
 #[must_use]
 pub fn alternatives<'a>(view: &'a View, request: &Request<'_>, taken: &'a Node) -> Vec<&'a Node> {
+    if request.alternatives == 0 {
+        return Vec::new();
+    }
     let mut found = vec![taken];
     while found.len() <= request.alternatives
         && let Some(next) = best(view, request, &found)

@@ -270,8 +270,7 @@ impl Rooms {
     /// The room's slot for news of the epoch, which begins if it is a higher one; none if the news is of an earlier one.
     fn reach(&mut self, key: &RoomKey, epoch: Epoch, node: &NodeId, now: Millis) -> Option<u32> {
         let Some(slot) = self.rooms.get(key).copied() else {
-            let (space, home) = (self.sizes.space(&key.namespace), self.homes.enter(node));
-            return Some(self.insert(key.clone(), Record::new(epoch, space, home, now)));
+            return Some(self.insert(key.clone(), epoch, node, now));
         };
         let known = self.slots[slot].epoch;
         if epoch > known {
@@ -332,15 +331,9 @@ impl Rooms {
         self.sizes.learn_end(room.space, key, room.peak);
     }
 
-    /// All rooms of a namespace share one copy of its name. They stand side by side, so a neighbour has it.
-    fn insert(&mut self, mut key: RoomKey, record: Record) -> u32 {
-        let before = self.rooms.range(..&key).next_back();
-        let after = || self.rooms.range(&key..).next();
-        let is_same = |other: &(&RoomKey, &u32)| other.0.namespace == key.namespace;
-        if let Some((neighbour, _)) = before.filter(is_same).or_else(|| after().filter(is_same)) {
-            key.namespace = neighbour.namespace.clone();
-        }
-        let slot = self.slots.put(record);
+    fn insert(&mut self, mut key: RoomKey, epoch: Epoch, node: &NodeId, now: Millis) -> u32 {
+        let (space, home) = (self.sizes.space(&mut key.namespace), self.homes.enter(node));
+        let slot = self.slots.put(Record::new(epoch, space, home, now));
         self.rooms.insert(key, slot);
         slot
     }

@@ -61,9 +61,10 @@ impl Default for Sizes {
 }
 
 impl Sizes {
-    /// Where the namespace's sizes are learned.
-    pub fn space(&mut self, namespace: &NamespaceId) -> u16 {
-        if let Some(space) = self.by_name.get(namespace) {
+    /// Where the namespace's sizes are learned. `namespace` becomes the copy of the name that all its rooms share.
+    pub fn space(&mut self, namespace: &mut NamespaceId) -> u16 {
+        if let Some((name, space)) = self.by_name.get_key_value(namespace) {
+            namespace.clone_from(name);
             return *space;
         }
         if self.by_name.len() >= MOST_NAMESPACES {

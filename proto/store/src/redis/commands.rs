@@ -35,7 +35,7 @@ pub(super) async fn subscribe(
                 return;
             };
             for (_, entry) in entries {
-                let command = entry.get::<String>("command").map(|text| serde_json::from_str::<Command>(&text));
+                let command = entry.get("command").map(serde_json::from_str::<Command>);
                 match command {
                     Some(Ok(command)) if command.incarnation != incarnation => {}
                     Some(Ok(command)) => {

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use redis::Value;
-use redis::streams::{StreamId, StreamReadReply};
+use redis::{Cmd, Value};
 
 use super::session::{Session, unavailable};
 use crate::error::StoreError;
@@ -19,6 +18,19 @@ pub(super) struct Tail {
     session: Session,
     keys: Vec<String>,
     read: Vec<String>,
+}
+
+/// An entry of a stream: its fields with their values, in order.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) id: String,
+    pub(super) fields: Vec<(String, String)>,
+}
+
+impl Entry {
+    pub(super) fn get(&self, field: &str) -> Option<&str> {
+        self.fields.iter().find(|(name, _)| name == field).map(|(_, value)| value.as_str())
+    }
 }
 
 /// Why a tail cannot be followed further.
@@ -50,21 +62,26 @@ impl Tail {
     }
 
     /// What was added since; waits up to `block_ms` for something. Each entry comes with the number of its stream.
-    pub(super) async fn next(&mut self, block_ms: u64) -> Result<Vec<(usize, StreamId)>, Lost> {
-        let mut read = redis::cmd("XREAD");
-        read.arg("COUNT").arg(READ_COUNT).arg("BLOCK").arg(block_ms).arg("STREAMS").arg(&self.keys).arg(&self.read);
+    pub(super) async fn next(&mut self, block_ms: u64) -> Result<Vec<(usize, Entry)>, Lost> {
+        let mut read = Cmd::with_capacity(6 + 2 * self.keys.len(), 64 * self.keys.len());
+        read.arg("XREAD").arg("COUNT").arg(READ_COUNT).arg("BLOCK").arg(block_ms);
+        read.arg("STREAMS").arg(&self.keys).arg(&self.read);
         let mut connection = self.session.connection.clone();
-        let reply: Option<StreamReadReply> = read.query_async(&mut connection).await.map_err(|_| Lost::Connection)?;
+        let reply: Value = read.query_async(&mut connection).await.map_err(|_| Lost::Connection)?;
         let mut entries = Vec::new();
-        for stream in reply.map(|reply| reply.keys).unwrap_or_default() {
-            let Some(number) = self.keys.iter().position(|key| *key == stream.key) else { continue };
-            let Some(last) = stream.ids.last() else { continue };
+        let mut after = 0;
+        for (key, added) in streams(reply).ok_or(Lost::Connection)? {
+            // They come in the order in which they were asked for.
+            let Some(number) = self.keys[after..].iter().position(|asked| *asked == key) else { continue };
+            let number = after + number;
+            after = number + 1;
+            let Some(last) = added.last() else { continue };
             let before = std::mem::replace(&mut self.read[number], last.id.clone());
             // Only who is far behind can have missed something: a stream is cut at more entries than are read at once.
-            if stream.ids.len() >= READ_COUNT && self.cut_after(number, &before).await? {
+            if added.len() >= READ_COUNT && self.cut_after(number, &before).await? {
                 return Err(Lost::Behind);
             }
-            entries.extend(stream.ids.into_iter().map(|entry| (number, entry)));
+            entries.extend(added.into_iter().map(|entry| (number, entry)));
         }
         Ok(entries)
     }
@@ -82,6 +99,39 @@ impl Tail {
         };
         Ok(!is_whole && first > order(place))
     }
+}
+
+/// The streams of a reply in RESP3, with their entries; none if it is of another shape. Taken apart without copies: every
+/// scheduler reads each change of every room.
+fn streams(reply: Value) -> Option<Vec<(String, Vec<Entry>)>> {
+    match reply {
+        Value::Nil => Some(Vec::new()),
+        Value::Map(streams) => streams
+            .into_iter()
+            .map(|(key, entries)| Some((text(key)?, list(entries)?.into_iter().map(entry).collect::<Option<_>>()?)))
+            .collect(),
+        _ => None,
+    }
+}
+
+fn entry(value: Value) -> Option<Entry> {
+    let [id, fields] = <[Value; 2]>::try_from(list(value)?).ok()?;
+    let mut words = list(fields)?.into_iter().map(text);
+    let mut fields = Vec::with_capacity(words.len() / 2);
+    while let Some(name) = words.next() {
+        fields.push((name?, words.next()??));
+    }
+    Some(Entry { id: text(id)?, fields })
+}
+
+fn list(value: Value) -> Option<Vec<Value>> {
+    if let Value::Array(values) = value { Some(values) } else { None }
+}
+
+/// What is not UTF-8 is no word of ours, and is refused by who reads it.
+fn text(value: Value) -> Option<String> {
+    let Value::BulkString(bytes) = value else { return None };
+    Some(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 fn order(id: &str) -> (u64, u64) {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::Value;
-use redis::streams::StreamId;
 use tokio::sync::mpsc;
 
 use roost_proto::event::Event;
@@ -16,7 +15,7 @@ use super::keys::{Found, Keys};
 use super::record;
 use super::script::SCRIPTS;
 use super::session::Sessions;
-use super::tail::Tail;
+use super::tail::{Entry, Lost, Tail};
 use crate::claim::DURATION_LIMIT_MS;
 use crate::embedded::WATCH_CAPACITY;
 use crate::error::StoreError;
@@ -103,8 +102,8 @@ impl Watch {
             };
             let entries = match entries {
                 Ok(entries) => entries,
-                Err(super::tail::Lost::Connection) => return End::Lost("the connection broke"),
-                Err(super::tail::Lost::Behind) => return End::Lost("the reader fell behind"),
+                Err(Lost::Connection) => return End::Lost("the connection broke"),
+                Err(Lost::Behind) => return End::Lost("the reader fell behind"),
             };
             let is_idle = entries.is_empty();
             if is_idle || checked.elapsed() > RUN_CHECK {
@@ -116,7 +115,7 @@ impl Watch {
                 }
             }
             for (stream, entry) in entries {
-                if entry.map.contains_key("run") {
+                if entry.get("run").is_some() {
                     return End::Lost("the store is in a new run");
                 }
                 let Some(event) = self.added(stream, &entry) else { continue };
@@ -160,14 +159,14 @@ impl Watch {
     }
 
     /// The event that an entry of a stream is; none if it is broken (which is logged).
-    fn added(&self, stream: usize, entry: &StreamId) -> Option<Event> {
+    fn added(&self, stream: usize, entry: &Entry) -> Option<Event> {
         let broken = |error: &StoreError| tracing::warn!(%error, id = entry.id, "an event is dropped");
         if let Some(bucket) = self.sessions.keys.buckets().get(stream) {
             return changed(&bucket.claims, entry).inspect_err(broken).ok();
         }
-        match (entry.get::<String>("report"), entry.get::<String>("left")) {
-            (None, Some(node)) => left(&node, entry).inspect_err(broken).ok(),
-            (text, _) => self.report(&text.unwrap_or_default()),
+        match (entry.get("report"), entry.get("left")) {
+            (None, Some(node)) => left(node, entry).inspect_err(broken).ok(),
+            (text, _) => self.report(text.unwrap_or_default()),
         }
     }
 
@@ -188,18 +187,18 @@ impl Watch {
     }
 }
 
-fn left(node: &str, entry: &StreamId) -> Result<Event, StoreError> {
+fn left(node: &str, entry: &Entry) -> Result<Event, StoreError> {
     let broken = || StoreError::Corrupt { key: "reports".to_owned(), reason: "no node or incarnation".to_owned() };
-    let incarnation = entry.get("incarnation").filter(|number| *number < NUMBER_LIMIT).ok_or_else(broken)?;
+    let incarnation = entry.get("incarnation").and_then(|text| text.parse().ok());
+    let incarnation = incarnation.filter(|number| *number < NUMBER_LIMIT).ok_or_else(broken)?;
     Ok(Event::Left { node: NodeId::new(node).map_err(|_| broken())?, incarnation: Incarnation(incarnation) })
 }
 
-fn changed(place: &str, entry: &StreamId) -> Result<Event, StoreError> {
+fn changed(place: &str, entry: &Entry) -> Result<Event, StoreError> {
     let broken = |what: &str| StoreError::Corrupt { key: place.to_owned(), reason: format!("entry without {what}") };
-    let (name, value) = entry.map.iter().next().ok_or_else(|| broken("a field"))?;
+    let (name, text) = entry.fields.first().ok_or_else(|| broken("a field"))?;
     let Found::Room(key) = Keys::found(name)? else { return Err(broken("a room")) };
-    let text: String = redis::from_redis_value(value.clone()).map_err(|_| broken("a text"))?;
-    told(place, key, &text)
+    told(place, key, text)
 }
 
 /// A room's entry has its key for a name. Its value is an epoch that ended, or a record, the time it holds, and with a

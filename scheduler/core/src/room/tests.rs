@@ -169,7 +169,7 @@ impl Rooms {
     pub(crate) fn lessons(&self) -> Sizes {
         let mut sizes = Sizes::default();
         for (key, slot) in &self.rooms {
-            let space = sizes.space(&key.namespace);
+            let space = sizes.space(&mut key.namespace.clone());
             sizes.learn(space, Lesson::Nothing, self.slots[*slot].lesson());
         }
         sizes

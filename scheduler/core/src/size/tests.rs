@@ -26,7 +26,7 @@ fn the_mean_of_settled_rooms_is_learned_at_once_and_forgotten_with_them() {
 fn rooms_that_fill_teach_by_how_fast_they_do() {
     // After a tenth of the time a tenth of the participants beyond the first has come.
     let mut sizes = Sizes::default();
-    let space = sizes.space(&room("x").namespace);
+    let space = sizes.space(&mut room("x").namespace);
     let since = NOW.minus(FILL_MS / 10);
     for _ in 0..1_000 {
         sizes.learn(space, Lesson::Nothing, Lesson::Filling { since, size: 3 });
@@ -104,10 +104,10 @@ fn before_any_room_has_settled_the_spread_of_hints_tells_how_far_they_are_believ
 fn namespaces_are_learned_apart_up_to_a_limit_and_names_too() {
     let mut sizes = Sizes::default();
     for i in 0..=MOST_NAMESPACES {
-        let space = sizes.space(&NamespaceId::new(format!("n{i}")).unwrap());
+        let space = sizes.space(&mut NamespaceId::new(format!("n{i}")).unwrap());
         assert_eq!(usize::from(space), if i < MOST_NAMESPACES { i + 1 } else { 0 });
     }
-    assert_eq!(sizes.space(&NamespaceId::new("n7").unwrap()), 8, "a known one stays");
+    assert_eq!(sizes.space(&mut NamespaceId::new("n7").unwrap()), 8, "a known one stays");
     for i in 0..MOST_RECURRING + 10 {
         sizes.learn_end(1, &room(&i.to_string()), 9);
     }
@@ -149,7 +149,7 @@ fn number() -> impl Strategy<Value = u32> {
 /// Sizes of the namespace `default`, in which there are settled rooms of these.
 fn learned(rooms: &[u16]) -> (Sizes, u16) {
     let mut sizes = Sizes::default();
-    let space = sizes.space(&room("x").namespace);
+    let space = sizes.space(&mut room("x").namespace);
     for size in rooms {
         sizes.learn(space, Lesson::Nothing, Lesson::Settled { size: *size });
     }
