@@ -22,6 +22,8 @@ const SETTLED_MS: u64 = 5_000;
 const KNOWN_WITHIN_MS: u64 = 100;
 /// How long whoever was refused would have stayed, if nobody left so that it could be known.
 const STAY_MS: u64 = 600_000;
+/// How long the run goes on after the last line, so that who came last gets in.
+const COMES_IN_WITHIN_MS: u64 = 1_000;
 /// The load is looked at each second, but not more often than this in all.
 const MOST_SAMPLES: u64 = 4_000;
 
@@ -252,7 +254,7 @@ impl History {
             self.rooms[visit.room as usize].size += 1;
         }
         self.visits.sort_by_key(|visit| visit.at);
-        let end = when(end_ms).plus(1);
+        let end = when(end_ms).plus(COMES_IN_WITHIN_MS);
         let numbers: BTreeMap<usize, NodeId> = self.numbers.iter().map(|(id, number)| (*number, id.clone())).collect();
         let nodes: Vec<NodePlan> =
             self.nodes.iter().zip(numbers.into_values()).map(|(node, id)| node.plan(id, end)).collect();
