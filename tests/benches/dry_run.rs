@@ -11,6 +11,7 @@ use roost_proto::report::{Capacity, Mode, Report};
 use roost_tests::Trouble;
 use roost_tests::cluster::{Cluster, Plan};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::{node, store};
 
@@ -45,8 +46,9 @@ pub(crate) async fn print() -> Result<(), Trouble> {
     let cluster = Cluster::start(plan).await?;
     let redis_url = cluster.redis.as_ref().ok_or("no Redis")?.url();
     let store = store::open(&redis_url, "roost")?;
+    let mut nodes = JoinSet::new();
     for index in 0..NODES {
-        node::start(store.clone(), report_of(index)?).await?;
+        node::start(&mut nodes, store.clone(), report_of(index)?).await?;
     }
     roost_tests::wait::until("the nodes are alive", Duration::from_secs(15), || async {
         let known = cluster.admin(&cluster.schedulers[0], "/v1/cluster").await.ok()?;
@@ -62,6 +64,7 @@ pub(crate) async fn print() -> Result<(), Trouble> {
         "dry runs over {NODES} nodes, each with its lookup: {placed} placed, {existing} existing, {refused} refused"
     );
     println!("{:<40} {equal} of {REQUESTS}   goal all\n", "dry run equal to its lookup");
+    nodes.shutdown().await;
     cluster.stop().await
 }
 

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use mimalloc::MiMalloc;
 use tokio::process::Command;
+use tokio::task::JoinSet;
 
 use roost_proto::id::{Incarnation, NodeId};
 use roost_tests::Trouble;
@@ -87,7 +88,8 @@ async fn bench() -> Result<(), Trouble> {
     let mut cluster = Cluster::start(plan).await?;
     let redis_url = cluster.redis.as_ref().ok_or("no Redis")?.url();
     let store = store::open(&redis_url, "roost")?;
-    node::start(store.clone(), node::report(NodeId::new("bench-0")?, Incarnation(0))?).await?;
+    let mut nodes = JoinSet::new();
+    node::start(&mut nodes, store.clone(), node::report(NodeId::new("bench-0")?, Incarnation(0))?).await?;
     roost_tests::wait::until("the node is alive", Duration::from_secs(15), || async {
         let nodes = cluster.admin(&cluster.schedulers[0], "/v1/nodes").await.ok()?;
         let ready = cluster.http.get(format!("http://{}/readyz", cluster.schedulers[0].public)).send().await.ok()?;
@@ -119,6 +121,7 @@ async fn bench() -> Result<(), Trouble> {
     ];
     measure(&mut first, redis).await?;
     table::print(&mut living, &mut first);
+    nodes.shutdown().await;
     cluster.stop().await
 }
 

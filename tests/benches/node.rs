@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::task::JoinSet;
 use tokio::time::interval;
 
 use roost_proto::id::{Incarnation, NodeId};
@@ -16,8 +17,8 @@ use roost_tests::cluster::Cluster;
 
 const LEASE_MS: u64 = 4_000;
 
-/// Registers the report's node and renews its lease each second from then on.
-pub(crate) async fn start(store: Arc<dyn Store>, mut report: Report) -> Result<Incarnation, Trouble> {
+/// Registers the report's node, and renews its lease each second as one of these tasks.
+pub(crate) async fn start(nodes: &mut JoinSet<()>, store: Arc<dyn Store>, mut report: Report) -> Result<(), Trouble> {
     let run = store.runs().await?[usize::from(report.node.bucket())].clone();
     let register = Register {
         node: report.node.clone(),
@@ -30,7 +31,7 @@ pub(crate) async fn start(store: Arc<dyn Store>, mut report: Report) -> Result<I
         return Err(format!("{} could not be registered", report.node).into());
     };
     report.incarnation = incarnation;
-    tokio::spawn(async move {
+    nodes.spawn(async move {
         let mut tick = interval(Duration::from_secs(1));
         loop {
             tick.tick().await;
@@ -41,7 +42,7 @@ pub(crate) async fn start(store: Arc<dyn Store>, mut report: Report) -> Result<I
             report.full = false;
         }
     });
-    Ok(incarnation)
+    Ok(())
 }
 
 /// Looks `count` rooms up at the cluster's scheduler and opens them, as their first participants would.
