@@ -72,9 +72,12 @@ fn fallbacks(rows: &[Row]) -> Table {
     table
 }
 
-/// Goals with what was reached.
+/// Goals with what was reached; empty where there is none.
 #[must_use]
 pub fn verdicts(verdicts: &[Verdict]) -> String {
+    if verdicts.is_empty() {
+        return String::new();
+    }
     let mut table = table(&["policy", "schedulers", "hints", "figure", "goal", "reached", ""]);
     for verdict in verdicts {
         table.add_row([
