@@ -9,6 +9,7 @@ use clap::Args;
 use roost_proto::id::NodeId;
 use roost_server::config;
 use roost_sim::picture::{self, Picture};
+use roost_sim::progress::Progress;
 use roost_sim::replay::{self, Outcome, Replay};
 use roost_sim::table;
 use roost_sim::trace::{self, TraceError};
@@ -60,9 +61,12 @@ pub(crate) fn run(flags: &Flags) -> Result<(), Failure> {
         config::load::<_, Settings>(&BTreeMap::<String, String>::new(), "scheduler", Some(path))
     });
     let namespaces = changed.transpose()?.map(|(_, shared)| shared.namespaces);
-    let replay = replay::read(&trace, namespaces.as_ref());
+    let replay = replay::read(&trace, namespaces.as_ref())?;
     drop(trace);
-    let (recorded, replayed) = (&replay.recorded, &replay.run(flags.schedulers));
+    let progress = Progress::new(&file, "s");
+    let replayed = &replay.run(flags.schedulers, |done, all| progress.show(done, all));
+    drop(progress);
+    let recorded = &replay.recorded;
     if let Some(folder) = &flags.plot {
         draw(folder, &file, &replay, replayed)?;
     }

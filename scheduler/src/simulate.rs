@@ -66,7 +66,7 @@ pub(crate) fn run(flags: Flags) -> Result<(), Failure> {
     let mut outcomes = Vec::new();
     for loaded in &loaded {
         check(loaded, &choice)?;
-        let progress = Progress::new(&loaded.name);
+        let progress = Progress::new(&loaded.name, "runs");
         let rows = simulate(loaded, &choice, &|done, all| progress.show(done, all));
         drop(progress);
         if let Some(folder) = &flags.plot {

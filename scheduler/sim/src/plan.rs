@@ -14,6 +14,9 @@ use crate::scenario::{
     Arrivals, ClientGroup, Delays, Hint, Jicofo, Loaded, ModeChange, NodeGroup, PerParticipant, Size,
 };
 
+/// The most participants who come in one run: each takes some hundred bytes while it runs.
+pub const MOST_VISITS: u64 = 20_000_000;
+
 /// The most participants that a caller expects.
 const MOST_HINT: f64 = 10_000.0;
 

@@ -7,11 +7,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// A bar for what is called `name`; nothing where standard error is no terminal.
+    /// A bar for what is called `name` and counted in `unit`; nothing where standard error is no terminal.
     #[must_use]
-    pub fn new(name: &str) -> Self {
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} runs, {eta} left");
-        // The template is as it is written above.
+    pub fn new(name: &str, unit: &str) -> Self {
+        let style = ProgressStyle::with_template(&format!("{{msg}} {{wide_bar}} {{pos}}/{{len}} {unit}, {{eta}} left"));
+        // Units are plain words, so the template can be read.
         let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Self(bar.with_message(name.to_owned()))
     }

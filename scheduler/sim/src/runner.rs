@@ -63,7 +63,7 @@ pub fn simulate(loaded: &Loaded, choice: &Choice, progress: &(impl Fn(usize, usi
             let plan = Plan::of(loaded, seed, hint);
             let keep_samples = choice.keep_samples && number == 0;
             let seed = seed + (repeat << 32);
-            runs.push((job, run(&plan, Setting { policy, schedulers, seed, keep_samples })));
+            runs.push((job, run(&plan, Setting { policy, schedulers, seed, keep_samples }, |_| {})));
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
         }
     };

@@ -9,7 +9,7 @@ use roost_proto::error::{Code, ReasonCount};
 use roost_proto::id::{Carrier, NamespaceId, NodeId, Region, RoomName};
 use roost_proto::lookup::Outcome;
 use roost_proto::policy::{Policies, Rung};
-use roost_proto::report::{Description, Host, Mode};
+use roost_proto::report::{Description, Host, MOST_IN_ROOM, Mode};
 use serde::{Deserialize, Serialize};
 
 /// The version of the lines below. A trace of another one is refused.
@@ -18,6 +18,9 @@ pub const TRACE_VERSION: u16 = 1;
 pub const MOST_LINE_BYTES: u64 = 1 << 20;
 /// The most lines that are read.
 pub const MOST_LINES: usize = 20_000_000;
+
+/// The longest time that is replayed: 31 days.
+pub const MOST_MS: u64 = 31 * 24 * 3_600 * 1_000;
 
 /// One line of a trace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,11 +137,27 @@ impl Line {
             Self::Ended(ended) => ended.at_ms,
         }
     }
+
+    /// What of it is too much to be replayed.
+    fn excess(&self) -> Option<String> {
+        match self {
+            Self::Room(RoomLine { participants, .. }) if *participants > MOST_IN_ROOM => {
+                Some(format!("participants {participants}: expected {MOST_IN_ROOM} at most"))
+            }
+            _ if self.at_ms() > MOST_MS => {
+                let at_ms = self.at_ms();
+                Some(format!("at_ms {at_ms}: expected {MOST_MS} at most, 31 days; the lines before can be replayed"))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A whole trace.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace {
+    /// Its name in errors.
+    pub file: String,
     pub header: Header,
     /// Without the header; at least one.
     pub lines: Vec<Line>,
@@ -158,11 +177,14 @@ pub fn read(mut from: impl BufRead, file: &str) -> Result<Trace, TraceError> {
         if buffer.last() != Some(&b'\n') {
             return wrong(number, cut_off(length));
         }
-        let line = serde_json::from_slice(&buffer).map_err(|source| TraceError::Garbage {
+        let line: Line = serde_json::from_slice(&buffer).map_err(|source| TraceError::Garbage {
             file: file.to_owned(),
             line: number,
             source,
         })?;
+        if let Some(problem) = line.excess() {
+            return wrong(number, problem);
+        }
         match (line, &header, lines.last()) {
             (Line::Header(Header { v, .. }), None, _) if v != TRACE_VERSION => {
                 return wrong(number, format!("v {v}: expected a trace of version {TRACE_VERSION}"));
@@ -181,7 +203,7 @@ pub fn read(mut from: impl BufRead, file: &str) -> Result<Trace, TraceError> {
         }
     }
     match header {
-        Some(header) if !lines.is_empty() => Ok(Trace { header, lines }),
+        Some(header) if !lines.is_empty() => Ok(Trace { file: file.to_owned(), header, lines }),
         _ => wrong(1, "expected a header, and lines after it".to_owned()),
     }
 }
@@ -219,7 +241,7 @@ mod tests {
             rejection_counts: vec![],
         }));
         let text = format!("{HEADER}{ENDED}{}\n", serde_json::to_string(&lookup).unwrap());
-        let Trace { header, lines } = read(text.as_bytes(), "t").unwrap();
+        let Trace { header, lines, .. } = read(text.as_bytes(), "t").unwrap();
         assert_eq!((header.version.as_str(), lines.len(), &lines[1]), ("0.1.0", 2, &lookup));
         assert_eq!(serde_json::to_string(&lines[0]).unwrap() + "\n", ENDED);
     }
@@ -228,6 +250,7 @@ mod tests {
     fn what_is_wrong_is_named_with_its_line() {
         let long = format!("{HEADER}{}\n", "x".repeat(MOST_LINE_BYTES as usize));
         let other = HEADER.replace("\"v\":1", "\"v\":2");
+        let much = r#"{"line":"room","at_ms":5,"namespace":"a","room":"b","node":"c","participants":4000000000}"#;
         let late = ENDED.replace("\"at_ms\":5", "\"at_ms\":4");
         for (text, expected) in [
             (String::new(), "t:1: expected a header"),
@@ -239,6 +262,11 @@ mod tests {
             (format!("{HEADER}{ENDED}{late}"), "t:3: at_ms 4: expected 5 or later"),
             (format!("{HEADER}{ENDED}garbage\n"), "t:3: expected a line of a trace"),
             (format!("{HEADER}{}", ENDED.replace("5,", "-5,")), "t:2: expected a line of a trace"),
+            (format!("{HEADER}{ENDED}{much}\n"), "t:3: participants 4000000000: expected 1000000 at most"),
+            (
+                format!("{HEADER}{}", ENDED.replace("5,", "2678400001,")),
+                "t:2: at_ms 2678400001: expected 2678400000 at",
+            ),
             (format!("{HEADER}{ENDED}{}", &ENDED[..20]), "t:3: the last line is cut off"),
             (long, "t:2: expected a line of 1048576 bytes at most"),
         ] {

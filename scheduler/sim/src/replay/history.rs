@@ -6,12 +6,13 @@ use roost_proto::id::{Carrier, NamespaceId, NodeId, Region, RoomKey};
 use roost_proto::lookup::Outcome as Answered;
 use roost_proto::report::{Description, Mode};
 use roost_proto::time::Millis;
+use roost_scheduler_core::time::GRANT_TTL_MS;
 
 use super::cost::{self, Use};
 use super::{Outcome, Replay};
 use crate::plan::{NodePlan, Plan, Resident, RoomPlan, Visit};
 use crate::scenario::{ClientGroup, Delays, Jicofo};
-use crate::trace::{EndedLine, GoneLine, Line, LookupLine, NodeLine, RoomLine, Trace};
+use crate::trace::{EndedLine, GoneLine, Line, LookupLine, NodeLine, RoomLine, Trace, TraceError};
 use crate::world::{Figures, NodeFigures, Sample, is_full, max_mean, share};
 
 /// How long simulated nodes report before the traffic begins.
@@ -27,13 +28,14 @@ const COMES_IN_WITHIN_MS: u64 = 1_000;
 /// The load is looked at each second, but not more often than this in all.
 const MOST_SAMPLES: u64 = 4_000;
 
-/// Reads the trace, with the policies of its header.
-pub(super) fn read(trace: &Trace) -> Replay {
+/// Reads the trace, with the policies of its header, if no more than so many participants are in it.
+pub(super) fn read(trace: &Trace, most_visits: u64) -> Result<Replay, TraceError> {
     let end_ms = trace.lines.last().map_or(0, Line::at_ms);
     let sample_ms = (end_ms / MOST_SAMPLES).max(1_000);
     let mut history = History::default();
     let mut next_sample = 0;
-    for line in &trace.lines {
+    // The header is line 1.
+    for (number, line) in (2..).zip(&trace.lines) {
         while next_sample < line.at_ms() {
             history.sample(next_sample);
             next_sample += sample_ms;
@@ -46,9 +48,14 @@ pub(super) fn read(trace: &Trace) -> Replay {
             Line::Room(room) => history.room(room),
             Line::Ended(ended) => history.ended(ended),
         }
+        if history.visits.len() as u64 > most_visits {
+            let problem =
+                format!("expected {most_visits} participants at most in all; the lines before can be replayed");
+            return Err(TraceError::Wrong { file: trace.file.clone(), line: number, problem });
+        }
     }
     history.sample(end_ms);
-    history.finish(end_ms, sample_ms)
+    Ok(history.finish(end_ms, sample_ms))
 }
 
 #[derive(Debug, Default)]
@@ -85,7 +92,7 @@ struct Room {
     node: Option<usize>,
     /// The visits of those inside, who came first first.
     inside: VecDeque<usize>,
-    /// Lookups of participants who have not come in yet.
+    /// Lookups of participants who have not come in yet. Who has not within a grant's time never came.
     asked: VecDeque<(Millis, u32)>,
 }
 
@@ -180,6 +187,10 @@ impl History {
             self.residents.push(Resident { node, room });
         }
         let Some(room) = self.living.get_mut(&key) else { return };
+        let since = when(line.at_ms).minus(GRANT_TTL_MS);
+        while let Some((at, client)) = room.asked.pop_front_if(|(at, _)| *at < since) {
+            self.visits.push(only_asked(at, room.number, client));
+        }
         let before = room.inside.len() as u32;
         for _ in before..line.participants {
             let (at, client) = match room.asked.pop_front() {
@@ -216,8 +227,7 @@ impl History {
 
     /// Those who looked a room up and never came do so again.
     fn forget_asked(&mut self, room: Room) {
-        let visit = |(at, client)| Visit { at, room: room.number, client, leaves_at: Some(at) };
-        self.visits.extend(room.asked.into_iter().map(visit));
+        self.visits.extend(room.asked.into_iter().map(|(at, client)| only_asked(at, room.number, client)));
     }
 
     fn living_room(&mut self, key: RoomKey) -> &mut Room {
@@ -331,7 +341,27 @@ impl Node {
     }
 }
 
+/// Somebody who looked the room up and never came.
+fn only_asked(at: Millis, room: u32, client: u32) -> Visit {
+    Visit { at, room, client, leaves_at: Some(at) }
+}
+
 /// The moment of a trace in the time of the run.
 fn when(at_ms: u64) -> Millis {
     WARM_UP.plus(at_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::trace;
+
+    #[test]
+    fn more_participants_than_a_run_takes_are_refused_with_the_line() {
+        let lookup = "{\"line\":\"lookup\",\"at_ms\":1,\"namespace\":\"a\",\"room\":\"b\",\"code\":\"no_node\"}\n";
+        let header = "{\"line\":\"header\",\"v\":1,\"version\":\"0.1.0\"}\n";
+        let trace = trace::read([header, &lookup.repeat(4)].concat().as_bytes(), "t").unwrap();
+        let error = super::read(&trace, 2).unwrap_err().to_string();
+        assert!(error.starts_with("t:4: expected 2 participants at most in all"), "{error}");
+        assert_eq!(super::read(&trace, 4).unwrap().recorded.figures.joins, 4);
+    }
 }

@@ -9,11 +9,12 @@ mod cost;
 mod history;
 
 use roost_proto::policy::Policies;
+use roost_proto::time::Millis;
 use serde::Serialize;
 
-use crate::plan::Plan;
+use crate::plan::{MOST_VISITS, Plan};
 use crate::policies::PolicyName;
-use crate::trace::Trace;
+use crate::trace::{Trace, TraceError};
 use crate::world::{Figures, NodeFigures, Sample, Setting, run};
 
 /// What is to be replayed, and what came of it when it was recorded.
@@ -37,19 +38,19 @@ pub struct Outcome {
 }
 
 /// Reads a trace as the plan of a run in which these policies hold; none: those that held when it was recorded.
-#[must_use]
-pub fn read(trace: &Trace, namespaces: Option<&Policies>) -> Replay {
-    let mut replay = history::read(trace);
+pub fn read(trace: &Trace, namespaces: Option<&Policies>) -> Result<Replay, TraceError> {
+    let mut replay = history::read(trace, MOST_VISITS)?;
     replay.plan.namespaces = namespaces.unwrap_or(&trace.header.namespaces).clone();
-    replay
+    Ok(replay)
 }
 
 impl Replay {
-    /// Runs it with the real placement and so many schedulers.
+    /// Runs it with the real placement and so many schedulers. `tell` hears how many of how many seconds are over.
     #[must_use]
-    pub fn run(&self, schedulers: u16) -> Outcome {
+    pub fn run(&self, schedulers: u16, tell: impl Fn(usize, usize)) -> Outcome {
         let setting = Setting { policy: PolicyName::Roost, schedulers, seed: 0, keep_samples: true };
-        let outcome = run(&self.plan, setting);
+        let seconds = |at: Millis| (at.0 / 1_000) as usize;
+        let outcome = run(&self.plan, setting, |at| tell(seconds(at), seconds(self.plan.end)));
         Outcome { figures: outcome.figures, nodes: outcome.nodes, samples: outcome.samples }
     }
 }

@@ -9,6 +9,7 @@ use roost_server::{ConfigError, Shared};
 
 use super::rows::MOST_PARTICIPANTS;
 use super::{Arrivals, Goal, NodeGroup, Scenario};
+use crate::plan::MOST_VISITS;
 
 /// The longest run.
 const MOST_S: f64 = 7.0 * 24.0 * 3_600.0;
@@ -56,6 +57,7 @@ pub(super) fn check(scenario: &Scenario, shared: &Shared) -> Checked {
     for (index, arrivals) in scenario.arrivals.iter().enumerate() {
         self::arrivals(&format!("arrivals[{index}]"), arrivals, scenario.duration_s)?;
     }
+    participants(scenario)?;
     for (index, goal) in scenario.goals.iter().enumerate() {
         self::goal(&format!("goals[{index}]"), goal, scenario)?;
     }
@@ -187,6 +189,30 @@ fn arrivals(key: &str, arrivals: &Arrivals, duration_s: f64) -> Checked {
     }
     if let Some(rooms_per_s) = arrivals.rooms_per_s {
         between(&format!("{key}.rooms_per_s"), rooms_per_s, (1e-9, MOST_ROOMS / over_s.max(1e-9)))?;
+    }
+    Ok(())
+}
+
+/// Those who are there and those who come are bounded together; rooms of a file are counted when it is read.
+fn participants(scenario: &Scenario) -> Checked {
+    let mut all = 0.0;
+    let mut add = |key: String, value: f64, each: f64, of: &str| {
+        all += value * each;
+        if all <= MOST_VISITS as f64 {
+            return Ok(());
+        }
+        let expected = format!("{MOST_VISITS} participants at most in one run, with {of} {each}");
+        Err(ConfigError::wrong(&key, value, &expected))
+    };
+    for (index, group) in scenario.nodes.iter().enumerate() {
+        let key = format!("nodes[{index}].initial_participants");
+        add(key, group.initial_participants.into(), group.count.into(), "count")?;
+    }
+    for (index, arrivals) in scenario.arrivals.iter().enumerate() {
+        let (mean, over_s) = (arrivals.size.mean, arrivals.over_s.unwrap_or(scenario.duration_s - arrivals.from_s));
+        let key = |name: &str| format!("arrivals[{index}].{name}");
+        add(key("rooms"), arrivals.rooms.unwrap_or(0).into(), mean, "size.mean")?;
+        add(key("rooms_per_s"), arrivals.rooms_per_s.unwrap_or(0.0), over_s * mean, "over_s times size.mean")?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use roost_server::ConfigError;
 
 use super::{Hint, Scenario};
+use crate::plan::MOST_VISITS;
 
 /// The most rooms in a file.
 const MOST_ROWS: usize = 5_000_000;
@@ -67,6 +68,7 @@ pub(super) fn read(path: &Path, scenario: &Scenario, index: usize) -> Result<Row
     let header = reader.headers().map_err(|error| refused("line 1".to_owned(), error.to_string()))?;
     let percents = columns(header).map_err(|message| refused("line 1".to_owned(), message))?;
     let mut rows = Rows { percents, by_seed: BTreeMap::new() };
+    let mut sizes = BTreeMap::<u64, u64>::new();
     for (count, record) in reader.records().enumerate() {
         let line = |message: String| refused(format!("line {}", count + 2), message);
         let record = record.map_err(|error| line(error.to_string()))?;
@@ -74,6 +76,11 @@ pub(super) fn read(path: &Path, scenario: &Scenario, index: usize) -> Result<Row
             return Err(line(format!("expected {MOST_ROWS} rooms at most")));
         }
         let (seed, row) = row(&record).map_err(line)?;
+        let all = sizes.entry(seed).or_default();
+        *all += u64::from(row.size);
+        if *all > MOST_VISITS {
+            return Err(line(format!("size {}: expected {MOST_VISITS} participants at most of a seed", row.size)));
+        }
         let rooms = rows.by_seed.entry(seed).or_default();
         if rooms.last().is_some_and(|before| before.at_ms > row.at_ms) {
             return Err(line(format!("at_ms {}: expected the rooms of a seed in order of time", row.at_ms)));

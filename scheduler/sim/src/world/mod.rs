@@ -6,7 +6,7 @@ mod rules;
 mod spells;
 mod tally;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use rand::RngExt as _;
@@ -53,12 +53,15 @@ pub struct Setting {
     pub keep_samples: bool,
 }
 
-/// Runs the plan to its end.
+/// Runs the plan to its end, and tells how far it is each time the load is looked at.
 #[must_use]
-pub fn run(plan: &Plan, setting: Setting) -> Run {
+pub fn run(plan: &Plan, setting: Setting, tell: impl Fn(Millis)) -> Run {
     let mut world = World::new(plan, setting);
-    while let Some((at, what)) = world.queue.pop().filter(|(at, _)| *at <= plan.end) {
+    while let Some((at, what)) = world.next().filter(|(at, _)| *at <= plan.end) {
         world.now = at;
+        if matches!(what, Happening::Sample) {
+            tell(at);
+        }
         world.happen(what);
     }
     world.now = plan.end;
@@ -75,6 +78,8 @@ struct World<'a> {
     plan: &'a Plan,
     now: Millis,
     queue: Queue<Happening>,
+    /// The first visit that has not begun. Visits are in order: the queue need not hold them all.
+    to_come: usize,
     network: Network,
     store: SimStore,
     nodes: Vec<SimNode>,
@@ -171,6 +176,7 @@ impl<'a> World<'a> {
             plan,
             now: Millis(0),
             queue: Queue::new(),
+            to_come: plan.visits.partition_point(|visit| visit.at == Millis(0)),
             network: Network::new(plan.delays, schedulers.into(), seed),
             store: SimStore::new(),
             nodes: Vec::new(),
@@ -197,17 +203,24 @@ impl<'a> World<'a> {
                 world.queue.push(*at, Happening::Mode { node: number, mode: *mode });
             }
         }
-        let residents: BTreeSet<u32> = plan.residents.iter().map(|resident| resident.room).collect();
-        for (visit, plan) in (0..).zip(&plan.visits) {
-            if plan.at == Millis(0) && residents.contains(&plan.room) {
-                world.inside.entry(plan.room).or_default().push(visit);
-            } else {
-                world.queue.push(plan.at, Happening::Visit { visit });
-            }
+        for (visit, plan) in (0..).zip(&plan.visits[..world.to_come]) {
+            world.inside.entry(plan.room).or_default().push(visit);
         }
         let first = if keep_samples { plan.warm_up } else { plan.measure_from };
         world.queue.push(first, Happening::Sample);
         world
+    }
+
+    /// What happens next; of what happens at once, visits first.
+    fn next(&mut self) -> Option<(Millis, Happening)> {
+        let coming = self.plan.visits.get(self.to_come).map(|visit| visit.at);
+        match (coming, self.queue.next_at()) {
+            (Some(at), due) if due.is_none_or(|due| at <= due) => {
+                self.to_come += 1;
+                Some((at, Happening::Visit { visit: self.to_come as u32 - 1 }))
+            }
+            _ => self.queue.pop(),
+        }
     }
 
     fn happen(&mut self, what: Happening) {

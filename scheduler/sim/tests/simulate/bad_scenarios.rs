@@ -95,6 +95,37 @@ fn a_scenario_that_cannot_be_is_refused_with_key_value_and_reason() {
 }
 
 #[test]
+fn more_participants_than_a_run_takes_are_refused() {
+    let change = |from: &str, to: &str| GOOD.replace(from, to);
+    for (text, expected) in [
+        (
+            change("rooms = 3", "rooms = 5000000\nsize = { mean = 100000 }"),
+            "arrivals[0].rooms: 5000000.0: expected 20000000 participants at most in one run, with size.mean 100000",
+        ),
+        (
+            change("rooms = 3", "rooms_per_s = 100000\nsize = { mean = 100 }"),
+            "arrivals[0].rooms_per_s: 100000.0: expected 20000000 participants at most in one run, with over_s times",
+        ),
+        (
+            format!("{}[[arrivals]]\nrooms = 1999990\nsize = {{ mean = 10 }}", change("rooms = 3", "rooms = 9")),
+            "arrivals[1].rooms: 1999990.0: expected 20000000 participants",
+        ),
+        (
+            change("count = 2", "count = 1000\ninitial_rooms = 1\ninitial_participants = 50000")
+                .replace("= 10 }", "= 0 }"),
+            "nodes[0].initial_participants: 50000.0: expected 20000000 participants at most in one run, with count 1000",
+        ),
+    ] {
+        let error = refused(&text, "").unwrap_or_default();
+        assert!(error.contains(expected), "{expected}\n{error}");
+    }
+    let rows = format!("seed,at_ms,size\n{}", "0,1,100000\n".repeat(201));
+    let listed = format!("seeds = 1\n{}", change("rooms = 3", "csv = 'rooms.csv'"));
+    let error = refused(&listed, &rows).unwrap_or_default();
+    assert!(error.contains("rooms.csv: line 202: size 100000: expected 20000000 participants at most"), "{error}");
+}
+
+#[test]
 fn rooms_that_cannot_be_are_refused_with_file_line_and_reason() {
     let scenario = format!("seeds = 2\nhints = ['none', '30%']\n{}", GOOD.replace("rooms = 3", "csv = 'rooms.csv'"));
     let good = "seed,at_ms,size,hint_30\n0,1,5,4.5\n0,7,1,1\n1,2,3,3\n";

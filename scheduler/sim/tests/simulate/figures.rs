@@ -15,7 +15,7 @@ fn the_same_seed_gives_the_same_bytes() {
     let bytes = |seed| {
         let plan = Plan::of(&loaded, seed, Hint::Off { percent: 30 });
         let setting = Setting { policy: PolicyName::Roost, schedulers: 3, seed, keep_samples: true };
-        let outcome = run(&plan, setting);
+        let outcome = run(&plan, setting, |_| {});
         (serde_json::to_string(&outcome.figures).unwrap(), outcome.samples)
     };
     assert_eq!(bytes(1), bytes(1));
@@ -88,7 +88,7 @@ fn everybody_who_comes_is_somewhere_in_the_end() {
     let loaded = shipped("b.toml");
     let plan = Plan::of(&loaded, 0, Hint::None);
     let setting = Setting { policy: PolicyName::Roost, schedulers: 2, seed: 0, keep_samples: true };
-    let outcome = run(&plan, setting);
+    let outcome = run(&plan, setting, |_| {});
     let last = outcome.samples.last().unwrap();
     assert_eq!(last.demand.iter().sum::<u32>(), plan.visits.len() as u32);
     assert_eq!((outcome.figures.joins, outcome.figures.placed), (plan.visits.len() as u64 - 19 * 250, 200));

@@ -25,7 +25,7 @@ fn folder() -> PathBuf {
 fn figures(loaded: &Loaded, policy: PolicyName, schedulers: u16, hint: Hint, seeds: u64) -> Figures {
     let of_seed = |seed| {
         let setting = Setting { policy, schedulers, seed, keep_samples: false };
-        run(&Plan::of(loaded, seed, hint), setting).figures
+        run(&Plan::of(loaded, seed, hint), setting, |_| {}).figures
     };
     Figures::of(&(0..seeds).map(of_seed).collect::<Vec<_>>())
 }

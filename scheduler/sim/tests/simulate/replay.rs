@@ -16,7 +16,7 @@ fn rooms_that_were_there_stay_where_they_were_and_others_are_placed() {
         room(30_000, "old", "a", 38),
         node(90_000, "a", 39, 80),
     ]);
-    let Outcome { figures, nodes, .. } = replay.run(2);
+    let Outcome { figures, nodes, .. } = replay.run(2, |_, _| {});
     assert_eq!((replay.recorded.nodes[0].placed, replay.recorded.nodes[0].most), (1, 41));
     assert_eq!((nodes[0].most, nodes[1].most, nodes[1].placed), (40, 1, 1), "b is empty, and takes it");
     assert_eq!((figures.joins, figures.placed), (1, 1));
@@ -39,7 +39,26 @@ fn participants_come_when_they_looked_their_room_up_and_leave_when_they_left() {
     let visits: Vec<_> = replay.plan.visits.iter().map(|v| (v.at.0 - begin, v.leaves_at.unwrap().0 - begin)).collect();
     assert_eq!(visits, [(6_000, 60_000), (7_000, 70_000), (8_000, 8_000)], "the third never came in");
     assert_eq!((replay.plan.rooms.len(), replay.plan.rooms[0].hint), (1, Some(7)));
-    assert_eq!(replay.run(1).nodes[0].most, 2);
+    assert_eq!(replay.run(1, |_, _| {}).nodes[0].most, 2);
+}
+
+#[test]
+fn a_lookup_that_led_to_nobody_is_not_taken_for_one_who_came_much_later() {
+    let mut lines = vec![node(0, "a", 0, 0), lookup(6_000, "x", json!({ "outcome": "placed", "node": "a" }))];
+    lines.push(room(6_500, "x", "a", 1));
+    // Each minute one asks and stays away, and a minute later another one comes for 20 s.
+    for minute in 1..=20 {
+        lines.push(lookup(minute * 60_000, "x", json!({ "outcome": "existing", "node": "a" })));
+        lines.push(lookup(minute * 60_000 + 29_000, "x", json!({ "outcome": "existing", "node": "a" })));
+        lines.push(room(minute * 60_000 + 31_000, "x", "a", 2));
+        lines.push(room(minute * 60_000 + 50_000, "x", "a", 1));
+    }
+    let replay = read(&lines);
+    assert_eq!((replay.recorded.nodes[0].most, replay.run(1, |_, _| {}).nodes[0].most), (2, 2));
+    let begin = replay.plan.warm_up.0;
+    let second: Vec<_> =
+        replay.plan.visits.iter().map(|v| v.at.0 - begin).filter(|at| (60_000..120_000).contains(at)).collect();
+    assert_eq!(second, [60_000, 89_000], "both look the room up again");
 }
 
 #[test]
@@ -52,7 +71,7 @@ fn a_node_that_was_gone_is_gone_again() {
     lines.push(room(51_000, "late", "b", 1));
     lines.push(node(90_000, "b", 1, 0));
     let replay = read(&lines);
-    let outcome = replay.run(1);
+    let outcome = replay.run(1, |_, _| {});
     let last = &outcome.samples.last().unwrap().demand;
     assert_eq!((outcome.figures.placed, last[0], last[1]), (7, 0, 1), "all left when the node went, in both worlds");
     assert!(outcome.nodes[0].placed > 0 && outcome.nodes[1].placed > 0, "{:?}", outcome.nodes);
@@ -65,10 +84,10 @@ fn who_was_refused_tries_again_and_a_changed_configuration_may_let_them_in() {
     let header = json!({ "namespaces": { "default": { "fence": ["cn"] } } });
     let lines = [node(0, "a", 0, 0), lookup(9_000, "x", refused), node(90_000, "a", 0, 0)];
     let trace = trace(header, &lines);
-    let same = replay::read(&trace, None);
+    let same = replay::read(&trace, None).unwrap();
     let reason = [("outside_fence".to_owned(), 1)].into();
-    assert_eq!((&same.recorded.figures.refusals, &same.run(1).figures.refusals), (&reason, &reason));
-    let open = replay::read(&trace, Some(&Default::default())).run(1);
+    assert_eq!((&same.recorded.figures.refusals, &same.run(1, |_, _| {}).figures.refusals), (&reason, &reason));
+    let open = replay::read(&trace, Some(&Default::default())).unwrap().run(1, |_, _| {});
     assert_eq!((open.figures.placed, open.figures.refusals.len()), (1, 0));
 }
 
@@ -88,7 +107,7 @@ fn what_a_machine_does_besides_goes_on() {
 }
 
 fn read(lines: &[Value]) -> Replay {
-    replay::read(&trace(json!({}), lines), None)
+    replay::read(&trace(json!({}), lines), None).unwrap()
 }
 
 fn trace(mut header: Value, lines: &[Value]) -> trace::Trace {

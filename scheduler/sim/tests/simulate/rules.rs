@@ -39,7 +39,7 @@ proptest! {
         let plan = roost_sim::plan::Plan::of(&loaded, seed, loaded.scenario.hints[0]);
         for policy in [PolicyName::Roost, PolicyName::RoostTwoChoice, PolicyName::PrivateCorrection] {
             let setting = roost_sim::world::Setting { policy, schedulers, seed, keep_samples: false };
-            let outcome = roost_sim::world::run(&plan, setting).figures;
+            let outcome = roost_sim::world::run(&plan, setting, |_| {}).figures;
             prop_assert_eq!(outcome.violations.total(), 0, "{}: {:?}", policy, outcome);
         }
     }
