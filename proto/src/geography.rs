@@ -133,6 +133,16 @@ pub fn check_carrier(key: &str, carrier: &Carrier, carriers: &Carriers) -> Resul
     }
 }
 
+/// The carrier that somebody means: that which has the system of the name, if it is one. `key` is who says it.
+pub fn carrier_meant(key: &str, carrier: Carrier, carriers: &Carriers) -> Result<Carrier, GeographyError> {
+    let number = system_number(&carrier);
+    let owner = number.and_then(|number| carriers.iter().find(|(_, settings)| settings.asns.contains(&number)));
+    match owner {
+        Some((owner, _)) => Ok(owner.clone()),
+        None => check_carrier(key, &carrier, carriers).map(|()| carrier),
+    }
+}
+
 impl Carrier {
     /// The carrier of clients whose autonomous system no configured carrier has: `AS64500`.
     #[must_use]

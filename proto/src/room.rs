@@ -40,6 +40,16 @@ pub struct Expected {
     /// What the caller of the lookup expected; 0: it said nothing.
     #[serde(default)]
     pub hint: u32,
+    /// How many ms ago that was said; 0: it is news.
+    #[serde(default, skip_serializing_if = "is_news")]
+    pub age_ms: u64,
+}
+
+/// How long ago something may have been said that is told once more to whoever begins to watch.
+pub const EXPECTED_TOLD_MS: u64 = 180_000;
+
+fn is_news(age_ms: &u64) -> bool {
+    *age_ms == 0
 }
 
 /// A room as the APIs show it.

@@ -46,7 +46,12 @@ fn reports_commands_and_events_keep_their_format() {
     };
     pin(
         "event-claimed",
-        &Event::Claimed { key: key(), claim, ttl_ms: 30_000, expected: Expected { participants: 12, hint: 15 } },
+        &Event::Claimed {
+            key: key(),
+            claim,
+            ttl_ms: 30_000,
+            expected: Expected { participants: 12, hint: 15, age_ms: 0 },
+        },
     );
     pin("event-released", &Event::Released { key: key(), epoch: Epoch(1_790_000_000_007) });
     pin("event-reported", &Event::Reported(Box::new(report())));

@@ -49,7 +49,7 @@ pub(crate) fn rooms(kind: &str, order: &str) -> Result<f64, Trouble> {
     let mut now = Millis(0);
     for index in 0..ROOMS {
         let claim = |state| claim(&run, index % (NODES / 10), index, state);
-        let expected = Expected { participants: 15, hint: 12 };
+        let expected = Expected { participants: 15, hint: 12, age_ms: 0 };
         let granted = Event::Claimed {
             key: key(index, order)?,
             claim: claim(ClaimState::Granted)?,

@@ -12,7 +12,7 @@ pub const RISE_MS: u64 = 1_000;
 /// In this time a fall has come 63 % of its way: ten samples.
 pub const FALL_MS: u64 = 10_000;
 /// The kernel counts CPU time in steps of 10 ms: over less time than this a share is noise. The next sample covers it.
-const SHORTEST_MS: u64 = 100;
+pub const SHORTEST_MS: u64 = 100;
 /// After a longer pause (the machine was suspended, the process stopped, the store away) a rate says nothing of today.
 const LONGEST_MS: u64 = 10_000;
 
@@ -45,7 +45,7 @@ pub struct Usage {
 }
 
 /// What an interface has received and sent, ever growing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Traffic {
     pub rx_bytes: u64,
     pub tx_bytes: u64,

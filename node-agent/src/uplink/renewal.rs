@@ -7,6 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use roost_agent_core::cadence::Cadence;
 use roost_agent_core::lease::{Standing, renew_timeout_ms};
+use roost_agent_core::sample::SHORTEST_MS;
 use roost_proto::id::Incarnation;
 use roost_proto::report::Report;
 use roost_proto::room::Run;
@@ -61,6 +62,9 @@ impl Renewal {
         let mut pace = Pace::default();
         let mut troubled = false;
         let mut taken_until: Option<u64> = None;
+        // The first report says what the machine does already: a busy one must not look idle.
+        self.reporter.sample(clock::now());
+        sleep(Duration::from_millis(SHORTEST_MS)).await;
         loop {
             match self.turn().await {
                 Ok(()) => {

@@ -77,6 +77,8 @@ pub trait Store: NodeStore {
 
     /// All records first (as `Claimed`, and the last report of each node as far as it is kept), then every change.
     ///
+    /// With the record of a room that was granted lately (in Redis, in the last [`roost_proto::room::EXPECTED_TOLD_MS`]) what is expected of it is told.
+    ///
     /// What happens to one room, or to one node, is told in its order. At the start a change may be told twice, or after
     /// a newer record: epochs tell which is newer.
     ///

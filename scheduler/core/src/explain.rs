@@ -117,11 +117,12 @@ impl Survey {
         let mut ranking = self.ranking(request);
         match (&step, first) {
             (_, Some(first)) => ranking.begin_with(first),
-            // A room that lives is refused by its home alone: no other node is asked.
-            (Step::NoNode(refused), _) if !ranking.candidates.is_empty() || refused.counts != ranking.counts => {
+            (Step::NoNode(refused), _) if refused.is_home => {
                 let (rejections, counts) = (refused.rejections.clone(), refused.counts.clone());
                 ranking = Ranking { candidates: Vec::new(), rejections, counts };
             }
+            // What the survey saw first may have changed since.
+            (Step::NoNode(_), _) => ranking.candidates.clear(),
             (Step::RoomFull, _) => ranking = Ranking::default(),
             _ => {}
         }

@@ -14,6 +14,8 @@ use crate::request::Request;
 pub enum Wish {
     /// A room that is open nowhere.
     NewRoom,
+    /// The first participant of a room that is granted to it: whoever asked for that was near enough.
+    GrantedRoom,
     /// A further participant of a room that is open on the node.
     Participant,
 }
@@ -27,6 +29,9 @@ pub fn refusal(node: &Node, wish: Wish, request: &Request<'_>) -> Option<Reason>
     match wish {
         Wish::NewRoom => refuses_namespace(node, &request.key.namespace)
             .or_else(|| refuses_place(node, request))
+            .or_else(|| node.blocked.into_iter().chain(avoided(node, request)).min()),
+        Wish::GrantedRoom => refuses_namespace(node, &request.key.namespace)
+            .or_else(|| is_outside_fence(node, request).then_some(Reason::OutsideFence))
             .or_else(|| node.blocked.into_iter().chain(avoided(node, request)).min()),
         Wish::Participant => {
             let refuses = matches!(node.report.mode, Mode::BlockNewParticipants | Mode::Maintenance);
@@ -57,7 +62,7 @@ fn refuses_namespace(node: &Node, namespace: &NamespaceId) -> Option<Reason> {
 /// Fence and ladder. A node that only its carrier keeps off the ladder is refused for that.
 fn refuses_place(node: &Node, request: &Request<'_>) -> Option<Reason> {
     let description = &node.report.description;
-    if !request.policy.allows(&description.region) {
+    if is_outside_fence(node, request) {
         return Some(Reason::OutsideFence);
     }
     if region::rung(request, description).is_some() {
@@ -66,6 +71,10 @@ fn refuses_place(node: &Node, request: &Request<'_>) -> Option<Reason> {
     let mut rungs = request.policy.ladder.rungs().iter();
     let is_near = rungs.any(|rung| is_in_reach(*rung, request.region, &description.region));
     Some(if is_near { Reason::WrongCarrier } else { Reason::BeyondLadder })
+}
+
+fn is_outside_fence(node: &Node, request: &Request<'_>) -> bool {
+    !request.policy.allows(&node.report.description.region)
 }
 
 /// Whether none of the node's media workers runs: nobody would get media there. A node that lists none is believed.
@@ -110,7 +119,7 @@ mod tests {
         let key = sample::room("x");
         let avoid = [sample::node("avoided")];
         let request = Request { avoid: &avoid, ..Request::new(&key, &policy::DEFAULT) };
-        let mut node = Node::new(report, Slot(0), Millis(0));
+        let mut node = Node::new(report, Vec::new(), Slot(0), Millis(0));
         node.judge(state);
         refusal(&node, wish, &request)
     }

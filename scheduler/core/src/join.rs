@@ -93,7 +93,7 @@ fn granted(view: &View, request: &Request<'_>, room: &Room<'_>, now: Millis) -> 
         };
     };
     let is_over = node.report.incarnation > room.incarnation || view.state(node, now) == NodeState::Lost;
-    if is_over || refusal(node, Wish::NewRoom, request).is_some() {
+    if is_over || refusal(node, Wish::GrantedRoom, request).is_some() {
         return assign(view, request, room.claim(), now);
     }
     let left_ms = room.until.since(now);
@@ -178,7 +178,8 @@ mod tests {
     use crate::sample::{self, READY};
     use roost_proto::error::Reason;
     use roost_proto::event::Event;
-    use roost_proto::policy::{self, Policy};
+    use roost_proto::id::Region;
+    use roost_proto::policy::{self, Ladder, Policy};
     use roost_proto::report::{Mode, Report, RoomReport};
 
     #[test]
@@ -253,6 +254,22 @@ mod tests {
                 Step::Existing(home) => assert!(!moves && home.node.id.as_str() == "a"),
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_granted_room_stays_for_a_client_who_would_be_too_far_from_it() {
+        let mut view = sample::view(vec![sample::report("a", "eu"), sample::report("b", "us")]);
+        view.apply(sample::claimed("x", sample::claim("a", 7, ClaimState::Granted), GRANT_TTL_MS), READY);
+        let (key, far) = (sample::room("x"), Region::new("us").unwrap());
+        let ladder = Ladder::new(&[Rung::Region]).unwrap();
+        let near = Policy { ladder, ..Policy::default() };
+        let fenced = Policy { ladder, fence: vec![far.clone()], ..Policy::default() };
+        for (policy, node) in [(&near, "a"), (&fenced, "b")] {
+            let request = Request { region: Some(&far), ..Request::new(&key, policy) };
+            let step = decide(&view, &request, &Evidence::default(), READY);
+            assert_eq!(step.home().map(|home| home.node.id.as_str()), Some(node), "{step:?}");
+            assert_eq!(matches!(step, Step::Existing(_)), node == "a");
         }
     }
 

@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_silent_node_is_suspect_after_two_reports_and_lost_after_its_lease() {
-        let node = Node::new(sample::report("a", "eu"), Slot(0), Millis(100));
+        let node = Node::new(sample::report("a", "eu"), Vec::new(), Slot(0), Millis(100));
         for (now, expected) in [
             (100, NodeState::Alive),
             (2_599, NodeState::Alive),
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn while_nothing_is_heard_nobody_is_lost() {
-        let node = Node::new(sample::report("a", "eu"), Slot(0), Millis(100));
+        let node = Node::new(sample::report("a", "eu"), Vec::new(), Slot(0), Millis(100));
         let mut hearing = hearing();
         hearing.end(Millis(1_000));
         assert_eq!(hearing.state(&node, Millis(600_000)), NodeState::Alive);
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn silence_is_proof_only_after_a_full_lease_of_listening() {
-        let node = Node::new(sample::report("a", "eu"), Slot(0), Millis(0));
+        let node = Node::new(sample::report("a", "eu"), Vec::new(), Slot(0), Millis(0));
         let mut hearing = hearing();
         hearing.end(Millis(3_000));
         assert_eq!(hearing.begin(Millis(9_000)), 6_000);
@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn an_incarnation_that_was_followed_by_another_is_judged_by_its_own_silence() {
-        let mut node = Node::new(sample::numbered("a", 1, 9), Slot(0), Millis(1_000));
-        node.fold(sample::numbered("a", 2, 1), Millis(3_000));
+        let mut node = Node::new(sample::numbered("a", 1, 9), Vec::new(), Slot(0), Millis(1_000));
+        node.fold(sample::numbered("a", 2, 1), Vec::new(), Millis(3_000));
         let silent = |incarnation, now| was_silent(hearing(), Some(&node), (incarnation, 0), now);
         assert!(!silent(1, 4_999) && silent(1, 5_000), "the lease of the first ran from its own last report");
         assert!(!silent(2, 5_000), "the second is alive");
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn who_leaves_is_lost_at_once() {
-        let mut node = Node::new(sample::report("a", "eu"), Slot(0), Millis(0));
+        let mut node = Node::new(sample::report("a", "eu"), Vec::new(), Slot(0), Millis(0));
         node.leave(Incarnation(1));
         assert_eq!(hearing().state(&node, Millis(1)), NodeState::Lost);
         assert!(was_silent(hearing(), Some(&node), (1, 0), 1));
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn an_incarnation_that_has_not_reported_is_silent_only_a_lease_after_its_claim() {
-        let lost = Node::new(sample::report("a", "eu"), Slot(0), Millis(0));
+        let lost = Node::new(sample::report("a", "eu"), Vec::new(), Slot(0), Millis(0));
         for (node, lease_ms) in [(None, 5_000), (Some(&lost), 4_000)] {
             let silent = |now| was_silent(hearing(), node, (2, 60_000), now);
             assert!(!silent(60_000 + lease_ms - 1) && silent(60_000 + lease_ms), "{}", node.is_some());

@@ -6,13 +6,12 @@ use roost_proto::admin::{Load, NodeState};
 use roost_proto::error::Reason;
 use roost_proto::explain::Standing;
 use roost_proto::id::Incarnation;
-use roost_proto::report::Report;
+use roost_proto::report::{Impossible, Report};
 use roost_proto::time::Millis;
 
 use crate::filter;
 use crate::index::{Berth, Place, Rank, Slot};
 use crate::load;
-use crate::trust::doubts;
 
 /// A node: its last report, and when which of its incarnations was heard of, on our clock.
 #[derive(Debug, Clone)]
@@ -28,8 +27,10 @@ pub struct Node {
     pub blocked: Option<Reason>,
     /// Where it stands on the ring.
     pub place: Place,
-    /// Whether its last report has numbers that cannot be.
-    is_distrusted: bool,
+    /// The numbers of its last report that cannot be.
+    doubts: Vec<Impossible>,
+    /// How many participants its CPU, memory and bandwidth show.
+    felt: f64,
     /// What rooms are expected to bring beyond what is reported of them, in thousandths of a participant.
     reserved_milli: u64,
     /// When the incarnation was last heard of.
@@ -45,6 +46,10 @@ pub struct Node {
 /// A load of all that a node takes.
 const FULL_PERMILLE: u32 = 1_000;
 
+/// In this time 63 % of what a participant uses is in what a node says of its host: it measures once a second, and lets
+/// rises come in the same way (node-agent/core/src/sample.rs).
+const HOST_RISES_MS: u64 = 2_000;
+
 /// What a report was to the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Folded {
@@ -57,16 +62,17 @@ pub enum Folded {
 }
 
 impl Node {
-    /// A node that was not known before. `report` has lost its rooms already.
+    /// A node that was not known before. `report` has lost its rooms already; `doubts` are what of it cannot be.
     #[must_use]
-    pub fn new(report: Report, slot: Slot, now: Millis) -> Self {
+    pub fn new(report: Report, doubts: Vec<Impossible>, slot: Slot, now: Millis) -> Self {
         let mut node = Self {
             load: load::of(&report),
             state: NodeState::Alive,
             standing: Standing::Sound,
             blocked: None,
             place: Place::of(&report.node, slot),
-            is_distrusted: !doubts(&report).is_empty(),
+            doubts,
+            felt: report.participants.into(),
             reserved_milli: 0,
             seen: now,
             earlier_seen: None,
@@ -78,10 +84,10 @@ impl Node {
         node
     }
 
-    /// Takes a further report of the node, which has lost its rooms already.
+    /// Takes a further report of the node, which has lost its rooms already, and what of it cannot be.
     ///
     /// A report that was seen before, or of an earlier incarnation, renews nothing.
-    pub fn fold(&mut self, report: Report, now: Millis) -> Folded {
+    pub fn fold(&mut self, report: Report, doubts: Vec<Impossible>, now: Millis) -> Folded {
         let known = (self.report.incarnation, self.report.seq);
         if (report.incarnation, report.seq) <= known {
             return Folded::Old;
@@ -99,7 +105,8 @@ impl Node {
             self.incomplete = false;
         }
         self.load = load::of(&report);
-        self.is_distrusted = !doubts(&report).is_empty();
+        self.doubts = doubts;
+        self.feel(&report, now);
         self.report = report;
         self.seen = now;
         self.judge(NodeState::Alive);
@@ -110,7 +117,7 @@ impl Node {
     pub fn judge(&mut self, state: NodeState) {
         self.state = state;
         self.standing = match state {
-            NodeState::Alive if self.is_distrusted => Standing::Distrusted,
+            NodeState::Alive if self.is_distrusted() => Standing::Distrusted,
             NodeState::Alive => Standing::Sound,
             NodeState::Suspect | NodeState::Lost => Standing::Suspect,
         };
@@ -120,7 +127,13 @@ impl Node {
     /// Whether its last report has numbers that cannot be.
     #[must_use]
     pub fn is_distrusted(&self) -> bool {
-        self.is_distrusted
+        !self.doubts.is_empty()
+    }
+
+    /// The numbers of its last report that cannot be.
+    #[must_use]
+    pub fn doubts(&self) -> &[Impossible] {
+        &self.doubts
     }
 
     /// Sets what is reserved on the node, in thousandths of a participant.
@@ -144,8 +157,28 @@ impl Node {
     /// The band of its load and of what is reserved on top. Who cannot be trusted counts as full.
     #[must_use]
     pub fn load_band(&self) -> u8 {
-        let load_permille = if self.is_distrusted { FULL_PERMILLE } else { self.load.worst_permille };
+        let load_permille = if self.is_distrusted() { FULL_PERMILLE } else { self.load_permille() };
         load::band(load_permille.saturating_add(self.reserved_permille()))
+    }
+
+    /// Its load, with what those who came last will add to it.
+    fn load_permille(&self) -> u32 {
+        let unfelt = (f64::from(self.report.participants) - self.felt).max(0.0);
+        let coming_permille = (unfelt * 1_000.0 / load::participants_at_capacity(&self.report) as f64) as u32;
+        let load = self.load;
+        let host_permille = load.cpu_permille.max(load.memory_permille).max(load.bandwidth_permille);
+        load.worst_permille.max(host_permille.saturating_add(coming_permille))
+    }
+
+    /// Whoever has come shows in the counts at once, and in what the machine measures only as far as that has risen.
+    fn feel(&mut self, report: &Report, now: Millis) {
+        let participants = f64::from(report.participants);
+        let passed = now.since(self.seen) as f64 / HOST_RISES_MS as f64;
+        self.felt = if participants > self.felt && report.incarnation == self.report.incarnation {
+            participants - (participants - self.felt) * (-passed).exp()
+        } else {
+            participants
+        };
     }
 
     /// Where the index is to have it.
@@ -206,10 +239,11 @@ impl Node {
 mod tests {
     use super::*;
     use crate::sample;
+    use crate::trust::doubts;
 
     #[test]
     fn a_gap_in_the_sequence_asks_for_a_full_report_until_one_comes() {
-        let mut node = Node::new(sample::full(sample::numbered("a", 1, 1)), Slot(0), Millis(0));
+        let mut node = Node::new(sample::full(sample::numbered("a", 1, 1)), Vec::new(), Slot(0), Millis(0));
         for (seq, full, expected) in [
             (2, false, Folded::Complete),
             (2, false, Folded::Old),
@@ -221,7 +255,7 @@ mod tests {
         ] {
             let mut report = sample::numbered("a", 1, seq);
             report.full = full;
-            assert_eq!(node.fold(report, Millis(seq)), expected, "{seq}");
+            assert_eq!(node.fold(report, Vec::new(), Millis(seq)), expected, "{seq}");
         }
     }
 
@@ -231,24 +265,45 @@ mod tests {
         for (cpu_permille, reserved_milli, band) in [(0, 0, 0), (160, 4_000, 25), (9_999, 0, 125), (9_999, 4_000, 130)]
         {
             report.host.cpu_permille = cpu_permille;
-            let mut node = Node::new(report.clone(), Slot(0), Millis(0));
+            let mut node = Node::new(report.clone(), doubts(&report), Slot(0), Millis(0));
             node.set_reserved(reserved_milli);
             assert_eq!((node.load_band(), node.is_distrusted()), (band, cpu_permille > 1_100), "{cpu_permille}");
         }
     }
 
     #[test]
+    fn who_has_just_come_counts_before_the_machine_shows_it() {
+        let report = |seq, participants, cpu_permille| {
+            let mut report = Report { participants, ..sample::numbered("a", 1, seq) };
+            report.host.cpu_permille = cpu_permille;
+            report
+        };
+        let mut node = Node::new(report(1, 0, 600), Vec::new(), Slot(0), Millis(0));
+        node.set_reserved(40_000);
+        assert_eq!(node.load_band(), 125, "600 in use and 400 to come");
+        node.set_reserved(0);
+        node.fold(report(2, 40, 600), Vec::new(), Millis(0));
+        assert_eq!(node.load_band(), 125, "they have come, and do not show yet");
+        node.fold(report(3, 40, 900), Vec::new(), Millis(2_000));
+        assert_eq!(node.load_band(), 130, "37 % of them do not show yet");
+        node.fold(report(4, 40, 1_000), Vec::new(), Millis(60_000));
+        assert_eq!(node.load_band(), 125);
+        node.fold(report(5, 10, 400), Vec::new(), Millis(60_001));
+        assert_eq!(node.load_band(), 50, "who has left counts no more");
+    }
+
+    #[test]
     fn a_report_of_an_earlier_incarnation_renews_nothing() {
-        let mut node = Node::new(sample::numbered("a", 2, 1), Slot(0), Millis(10));
-        assert_eq!(node.fold(sample::numbered("a", 1, 99), Millis(20)), Folded::Old);
+        let mut node = Node::new(sample::numbered("a", 2, 1), Vec::new(), Slot(0), Millis(10));
+        assert_eq!(node.fold(sample::numbered("a", 1, 99), Vec::new(), Millis(20)), Folded::Old);
         assert_eq!((node.seen(), node.report.seq), (Millis(10), 1));
     }
 
     #[test]
     fn a_new_incarnation_keeps_in_mind_when_the_one_before_was_heard_of() {
-        let mut node = Node::new(sample::full(sample::numbered("a", 1, 7)), Slot(0), Millis(10));
+        let mut node = Node::new(sample::full(sample::numbered("a", 1, 7)), Vec::new(), Slot(0), Millis(10));
         assert_eq!(node.heard_of(Incarnation(0)), None);
-        assert_eq!(node.fold(sample::numbered("a", 2, 1), Millis(50)), Folded::Incomplete);
+        assert_eq!(node.fold(sample::numbered("a", 2, 1), Vec::new(), Millis(50)), Folded::Incomplete);
         assert_eq!(node.heard_of(Incarnation(1)), Some(Millis(10)));
         assert_eq!(node.heard_of(Incarnation(2)), Some(Millis(50)));
         assert_eq!(node.heard_of(Incarnation(3)), None);
@@ -256,12 +311,12 @@ mod tests {
 
     #[test]
     fn who_has_left_comes_back_only_as_a_new_incarnation() {
-        let mut node = Node::new(sample::numbered("a", 2, 1), Slot(0), Millis(0));
+        let mut node = Node::new(sample::numbered("a", 2, 1), Vec::new(), Slot(0), Millis(0));
         assert!(!node.leave(Incarnation(1)), "an older one that leaves is no news");
         assert!(node.leave(Incarnation(2)) && !node.leave(Incarnation(2)));
-        assert_eq!(node.fold(sample::numbered("a", 2, 2), Millis(5)), Folded::Old);
+        assert_eq!(node.fold(sample::numbered("a", 2, 2), Vec::new(), Millis(5)), Folded::Old);
         assert!(node.has_left());
-        node.fold(sample::numbered("a", 3, 1), Millis(6));
+        node.fold(sample::numbered("a", 3, 1), Vec::new(), Millis(6));
         assert!(!node.has_left());
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use roost_proto::admin::NodeState;
 use roost_proto::id::{Incarnation, NodeId};
-use roost_proto::report::{Description, Report};
+use roost_proto::report::{Description, Impossible, Report};
 use roost_proto::time::Millis;
 
 use crate::index::{Berth, Index, Slot};
@@ -80,13 +80,13 @@ impl Nodes {
         self.slots.range::<NodeId, _>((from, Bound::Unbounded)).filter_map(|(id, slot)| Some((id, self.at(*slot)?)))
     }
 
-    /// Takes a report, which has lost its rooms already.
-    pub fn fold(&mut self, report: Report, now: Millis) -> Folded {
-        let Some(slot) = self.slots.get(&report.node).copied() else { return self.enter(report, now) };
+    /// Takes a report, which has lost its rooms already, and what of it cannot be.
+    pub fn fold(&mut self, report: Report, doubts: Vec<Impossible>, now: Millis) -> Folded {
+        let Some(slot) = self.slots.get(&report.node).copied() else { return self.enter(report, doubts, now) };
         let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return Folded::Old };
         let before = &entry.node.report.description;
         let before = (!has_same_shelves(before, &report.description)).then(|| before.clone());
-        let folded = entry.node.fold(report, now);
+        let folded = entry.node.fold(report, doubts, now);
         if folded == Folded::Old {
             return folded;
         }
@@ -100,7 +100,7 @@ impl Nodes {
         folded
     }
 
-    fn enter(&mut self, report: Report, now: Millis) -> Folded {
+    fn enter(&mut self, report: Report, doubts: Vec<Impossible>, now: Millis) -> Folded {
         if self.slots.len() >= MOST_NODES {
             return Folded::Old;
         }
@@ -108,7 +108,7 @@ impl Nodes {
             self.entries.push(None);
             Slot(self.entries.len() as u32 - 1)
         });
-        let node = Node::new(report, slot, now);
+        let node = Node::new(report, doubts, slot, now);
         let (folded, berth) = (node.folded(), node.berth());
         self.index.put(&node.report.description, &berth);
         self.slots.insert(node.report.node.clone(), slot);
@@ -131,10 +131,13 @@ impl Nodes {
         }
     }
 
-    /// Sets what is reserved on a node, in thousandths of a participant.
-    pub fn set_reserved(&mut self, id: &NodeId, reserved_milli: u64) {
+    /// Sets what is reserved on a node's incarnation, in thousandths of a participant, if that is the one that reports.
+    pub fn set_reserved(&mut self, id: &NodeId, incarnation: Incarnation, reserved_milli: u64) {
         let Some(slot) = self.slots.get(id).copied() else { return };
         let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return };
+        if entry.node.report.incarnation != incarnation {
+            return;
+        }
         entry.node.set_reserved(reserved_milli);
         self.settle(slot);
     }
@@ -222,7 +225,7 @@ mod tests {
         let mut nodes = Nodes::default();
         for now in (0..20_000).step_by(250) {
             if now % 1_000 == 0 {
-                nodes.fold(sample::numbered("a", 1, now + 1), Millis(now));
+                nodes.fold(sample::numbered("a", 1, now + 1), Vec::new(), Millis(now));
             }
             nodes.tick(hearing(), Millis(now));
             assert_eq!((standing(&nodes, "a"), nodes.due.len()), (Ok(Standing::Sound), 1), "{now}");
@@ -232,7 +235,7 @@ mod tests {
     #[test]
     fn silence_makes_a_suspect_then_blocks_and_a_report_ends_it() {
         let mut nodes = Nodes::default();
-        nodes.fold(sample::numbered("a", 1, 1), Millis(100));
+        nodes.fold(sample::numbered("a", 1, 1), Vec::new(), Millis(100));
         for (now, expected) in [
             (2_599, Ok(Standing::Sound)),
             (2_600, Ok(Standing::Suspect)),
@@ -244,15 +247,15 @@ mod tests {
             assert_eq!(standing(&nodes, "a"), expected, "{now}");
         }
         assert!(nodes.due.is_empty(), "nothing more can come of its silence");
-        nodes.fold(sample::numbered("a", 1, 2), Millis(60_000));
+        nodes.fold(sample::numbered("a", 1, 2), Vec::new(), Millis(60_000));
         assert_eq!((standing(&nodes, "a"), nodes.due.len()), (Ok(Standing::Sound), 1));
     }
 
     #[test]
     fn a_lease_that_gets_shorter_counts_at_once() {
         let mut nodes = Nodes::default();
-        nodes.fold(sample::numbered("a", 1, 1), Millis(0));
-        nodes.fold(Report { lease_ms: 500, ..sample::numbered("a", 1, 2) }, Millis(100));
+        nodes.fold(sample::numbered("a", 1, 1), Vec::new(), Millis(0));
+        nodes.fold(Report { lease_ms: 500, ..sample::numbered("a", 1, 2) }, Vec::new(), Millis(100));
         nodes.tick(hearing(), Millis(599));
         assert_eq!(standing(&nodes, "a"), Ok(Standing::Sound));
         nodes.tick(hearing(), Millis(600));
@@ -263,7 +266,7 @@ mod tests {
     fn of_very_many_that_fall_silent_at_once_some_are_left_for_the_next_tick() {
         let mut nodes = Nodes::default();
         for i in 0..SILENCED_PER_TICK + 10 {
-            nodes.fold(sample::report(&format!("n{i}"), "eu"), Millis(0));
+            nodes.fold(sample::report(&format!("n{i}"), "eu"), Vec::new(), Millis(0));
         }
         let suspects = |nodes: &Nodes| nodes.iter().filter(|node| node.standing == Standing::Suspect).count();
         nodes.tick(hearing(), Millis(2_500));
@@ -277,11 +280,11 @@ mod tests {
         let mut nodes = Nodes::default();
         let mut report = sample::report("a", "eu");
         report.description.temporary = true;
-        nodes.fold(report, Millis(0));
-        nodes.set_reserved(&sample::node("a"), 50_000);
+        nodes.fold(report, Vec::new(), Millis(0));
+        nodes.set_reserved(&sample::node("a"), Incarnation(1), 50_000);
         nodes.leave(&sample::node("a"), Incarnation(1));
         assert!(nodes.is_empty() && nodes.due.is_empty());
-        nodes.fold(sample::report("b", "us"), Millis(3_000));
+        nodes.fold(sample::report("b", "us"), Vec::new(), Millis(3_000));
         assert_eq!(nodes.entries.len(), 1);
         nodes.tick(hearing(), Millis(3_000));
         let node = nodes.get(&sample::node("b")).unwrap();

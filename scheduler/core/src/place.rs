@@ -25,6 +25,8 @@ pub struct NoNode {
     pub rejections: Vec<Rejection>,
     /// How many nodes refused, by reason; complete.
     pub counts: Vec<ReasonCount>,
+    /// The room lives on the one node that refuses: no other was asked.
+    pub is_home: bool,
 }
 
 /// Places the room of the request. Allocates nothing when it succeeds.
@@ -100,13 +102,13 @@ impl NoNode {
     #[must_use]
     pub fn of(node: &Node, reason: Reason) -> Self {
         let rejections = vec![Rejection { node: node.report.node.clone(), reason }];
-        Self { rejections, counts: vec![ReasonCount { reason, count: 1 }] }
+        Self { rejections, counts: vec![ReasonCount { reason, count: 1 }], is_home: true }
     }
 
     /// Every node refuses.
     fn of_all(view: &View, request: &Request<'_>) -> Self {
         let counts = Self::count(view, request);
-        Self { rejections: Self::list(view, request), counts: reason_counts(&counts) }
+        Self { rejections: Self::list(view, request), counts: reason_counts(&counts), is_home: false }
     }
 
     fn count(view: &View, request: &Request<'_>) -> [u32; Reason::ALL.len()] {

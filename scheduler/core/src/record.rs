@@ -2,7 +2,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use roost_proto::id::{Epoch, Incarnation};
+use roost_proto::id::Epoch;
 use roost_proto::room::{ClaimState, Run};
 use roost_proto::time::Millis;
 
@@ -15,7 +15,6 @@ use crate::time::{FILL_MS, TICK_MS};
 pub(crate) struct Record {
     pub(crate) run: Option<Run>,
     pub(crate) epoch: Epoch,
-    pub(crate) incarnation: Incarnation,
     pub(crate) until: Millis,
     pub(crate) told: Millis,
     /// When this epoch was first heard of.
@@ -35,6 +34,8 @@ pub(crate) struct Record {
     pub(crate) hint: u16,
     pub(crate) state: ClaimState,
     pub(crate) stage: Stage,
+    /// What is expected was said of an earlier epoch, from which it goes on.
+    pub(crate) goes_on: bool,
 }
 
 const _: () = assert!(size_of::<Record>() <= 88);
@@ -59,7 +60,6 @@ impl Record {
         Self {
             run: None,
             epoch,
-            incarnation: Incarnation(0),
             until: Millis(0),
             told: now,
             since: now,
@@ -75,6 +75,7 @@ impl Record {
             hint: 0,
             state: ClaimState::Granted,
             stage: Stage::Settled,
+            goes_on: false,
         }
     }
 

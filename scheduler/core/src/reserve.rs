@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use roost_proto::id::NodeId;
+use roost_proto::id::{Incarnation, NodeId};
 use roost_proto::time::Millis;
 
 use crate::time::{EXPECT_MS, EXPECT_STEP_MS, FILL_MS, TICK_MS};
@@ -116,11 +116,12 @@ pub fn tick_of(time: Millis) -> u32 {
     u32::try_from(time.0 / TICK_MS + 1).unwrap_or(u32::MAX)
 }
 
-/// The nodes that have rooms, each with what is reserved on it.
+/// The incarnations of nodes that have rooms, each with what is reserved for these. What was reserved for rooms of an
+/// earlier incarnation does not count for the next one, until that has them too.
 #[derive(Debug, Clone, Default)]
 pub struct Homes {
     homes: Vec<Home>,
-    by_name: BTreeMap<NodeId, u32>,
+    by_incarnation: BTreeMap<(NodeId, Incarnation), u32>,
     free: Vec<u32>,
     /// Those whose reservations changed since somebody asked.
     changed: Vec<u32>,
@@ -129,15 +130,16 @@ pub struct Homes {
 #[derive(Debug, Clone)]
 struct Home {
     node: NodeId,
+    incarnation: Incarnation,
     rooms: u32,
     reserved_milli: u64,
     is_changed: bool,
 }
 
 impl Homes {
-    /// One more room lives at the node.
-    pub fn enter(&mut self, node: &NodeId) -> u32 {
-        let home = self.by_name.get(node).copied().unwrap_or_else(|| self.build(node));
+    /// One more room lives with the incarnation of the node.
+    pub fn enter(&mut self, node: &NodeId, incarnation: Incarnation) -> u32 {
+        let home = self.find(node, incarnation).unwrap_or_else(|| self.build(node, incarnation));
         self.homes[home as usize].rooms += 1;
         home
     }
@@ -167,30 +169,36 @@ impl Homes {
         &self.homes[home as usize].node
     }
 
-    /// The home at the node, if any room lives there.
+    /// The node's incarnation.
     #[must_use]
-    pub fn find(&self, node: &NodeId) -> Option<u32> {
-        self.by_name.get(node).copied()
+    pub fn incarnation(&self, home: u32) -> Incarnation {
+        self.homes[home as usize].incarnation
     }
 
-    /// What is reserved at the node, in thousandths of a participant.
+    /// The home with the incarnation of the node, if any room lives there.
     #[must_use]
-    pub fn reserved_milli(&self, node: &NodeId) -> u64 {
-        self.find(node).map_or(0, |home| self.homes[home as usize].reserved_milli)
+    pub fn find(&self, node: &NodeId, incarnation: Incarnation) -> Option<u32> {
+        self.by_incarnation.get(&(node.clone(), incarnation)).copied()
     }
 
-    /// A node whose reservation changed since it was asked for last, and what it is.
-    pub fn take_changed(&mut self) -> Option<(NodeId, u64)> {
+    /// What is reserved at the incarnation of the node, in thousandths of a participant.
+    #[must_use]
+    pub fn reserved_milli(&self, node: &NodeId, incarnation: Incarnation) -> u64 {
+        self.find(node, incarnation).map_or(0, |home| self.homes[home as usize].reserved_milli)
+    }
+
+    /// An incarnation of a node whose reservation changed since it was asked for last, and what it is.
+    pub fn take_changed(&mut self) -> Option<(NodeId, Incarnation, u64)> {
         let home = self.changed.pop()?;
         let changed = &mut self.homes[home as usize];
         changed.is_changed = false;
-        let news = (changed.node.clone(), changed.reserved_milli);
+        let news = (changed.node.clone(), changed.incarnation, changed.reserved_milli);
         self.recycle(home);
         Some(news)
     }
 
-    fn build(&mut self, node: &NodeId) -> u32 {
-        let home = Home { node: node.clone(), rooms: 0, reserved_milli: 0, is_changed: false };
+    fn build(&mut self, node: &NodeId, incarnation: Incarnation) -> u32 {
+        let home = Home { node: node.clone(), incarnation, rooms: 0, reserved_milli: 0, is_changed: false };
         let index = match self.free.pop() {
             Some(index) => {
                 self.homes[index as usize] = home;
@@ -201,7 +209,7 @@ impl Homes {
                 u32::try_from(self.homes.len() - 1).expect("fewer nodes than rooms, which are fewer")
             }
         };
-        self.by_name.insert(node.clone(), index);
+        self.by_incarnation.insert((node.clone(), incarnation), index);
         index
     }
 
@@ -209,7 +217,7 @@ impl Homes {
     fn recycle(&mut self, home: u32) {
         let left = &self.homes[home as usize];
         if left.rooms == 0 && !left.is_changed {
-            self.by_name.remove(&left.node);
+            self.by_incarnation.remove(&(left.node.clone(), left.incarnation));
             self.free.push(home);
         }
     }

@@ -111,14 +111,14 @@ impl Rooms {
         &self.sizes
     }
 
-    /// What is reserved on the node, in thousandths of a participant.
+    /// What is reserved on the incarnation of the node, in thousandths of a participant.
     #[must_use]
-    pub fn reserved_milli(&self, node: &NodeId) -> u64 {
-        self.homes.reserved_milli(node)
+    pub fn reserved_milli(&self, node: &NodeId, incarnation: Incarnation) -> u64 {
+        self.homes.reserved_milli(node, incarnation)
     }
 
-    /// A node on which something else is reserved than when it was taken last, and how much that is.
-    pub(crate) fn take_changed(&mut self) -> Option<(NodeId, u64)> {
+    /// A node's incarnation on which something else is reserved than when it was taken last, and how much that is.
+    pub(crate) fn take_changed(&mut self) -> Option<(NodeId, Incarnation, u64)> {
         self.homes.take_changed()
     }
 
@@ -133,24 +133,31 @@ impl Rooms {
     ///
     /// What is expected may be told before or after other news of the same epoch; its first telling counts.
     pub(crate) fn fold_claim(&mut self, key: RoomKey, claim: Claim, (ttl_ms, expected): (u64, Expected), now: Millis) {
-        let Some(slot) = self.reach(&key, claim.epoch, &claim.node, now) else { return };
+        let home = (&claim.node, claim.incarnation);
+        let Some(slot) = self.reach(&key, (claim.epoch, claim.state), home, now) else { return };
         let known = &self.slots[slot];
-        let is_older = claim.state < known.state;
-        if *self.homes.node(known.home) != claim.node {
-            if is_older {
-                return;
-            }
-            self.rehome(slot, &claim.node);
+        let (is_older, known_home) = (claim.state < known.state, known.home);
+        let is_news = (claim.state, claim.incarnation) != (known.state, self.homes.incarnation(known_home));
+        if is_older && *self.homes.node(known_home) != claim.node {
+            return;
         }
+        if !is_older {
+            self.rehome(slot, home);
+        }
+        let said = now.minus(expected.age_ms);
         let (watch, expected) = (self.watch, self.believe(&key, slot, claim.state, expected, now));
         self.change(slot, now, |room| {
             if let Some((stage, participants, hint)) = expected {
                 (room.stage, room.expected, room.hint) = (stage, participants, hint);
+                room.since = room.since.min(said);
+            }
+            if room.goes_on && claim.state == ClaimState::Granted {
+                (room.since, room.goes_on) = (now, false);
             }
             if is_older {
                 return;
             }
-            if (claim.state, claim.incarnation) != (room.state, room.incarnation) {
+            if is_news {
                 room.told = now;
             }
             if ttl_ms > 0 {
@@ -158,23 +165,32 @@ impl Rooms {
             } else if room.is_expired(now) {
                 room.until = now.plus(GRANT_TTL_MS - PROLONG_AFTER_MS);
             }
-            (room.run, room.incarnation, room.state, room.watch) =
-                (Some(claim.run), claim.incarnation, claim.state, watch);
+            (room.run, room.state, room.watch) = (Some(claim.run), claim.state, watch);
         });
     }
 
     /// Takes what a node says of an open room. Reports and claims come on two ways: one of a generation that the store
-    /// did not tell of yet is believed too.
-    pub(crate) fn fold_report(&mut self, report: &RoomReport, node: &NodeId, incarnation: Incarnation, now: Millis) {
-        let Some(slot) = self.reach(&report.key, report.epoch, node, now) else { return };
+    /// did not tell of yet is believed too. Numbers that are not `trusted` are shown, and teach nothing.
+    pub(crate) fn fold_report(
+        &mut self,
+        report: &RoomReport,
+        (node, incarnation): (&NodeId, Incarnation),
+        trusted: bool,
+        now: Millis,
+    ) {
+        let home = (node, incarnation);
+        let Some(slot) = self.reach(&report.key, (report.epoch, ClaimState::Open), home, now) else { return };
         if self.homes.node(self.slots[slot].home) != node {
             return;
         }
+        self.rehome(slot, home);
         let watch = self.watch;
         self.change(slot, now, |room| {
-            (room.incarnation, room.state, room.watch) = (incarnation, ClaimState::Open, watch);
+            (room.state, room.watch) = (ClaimState::Open, watch);
             (room.worker, room.participants) = (report.worker, report.participants);
-            room.peak = room.peak.max(report.participants.min(u16::MAX.into()) as u16);
+            if trusted {
+                room.peak = room.peak.max(report.participants.min(u16::MAX.into()) as u16);
+            }
         });
     }
 
@@ -219,6 +235,7 @@ impl Rooms {
             }
         }
         for (key, slot) in over {
+            self.learn_absence(slot, now);
             self.remove(&key, slot);
         }
     }
@@ -256,7 +273,7 @@ impl Rooms {
             run: record.run.as_ref(),
             node: self.homes.node(record.home),
             epoch: record.epoch,
-            incarnation: record.incarnation,
+            incarnation: self.homes.incarnation(record.home),
             state: record.state,
             until: record.until,
             told: record.told,
@@ -268,18 +285,34 @@ impl Rooms {
     }
 
     /// The room's slot for news of the epoch, which begins if it is a higher one; none if the news is of an earlier one.
-    fn reach(&mut self, key: &RoomKey, epoch: Epoch, node: &NodeId, now: Millis) -> Option<u32> {
+    ///
+    /// An open room that is open at its node in a later epoch goes on: its node asserted it again (rule 9). Everybody is
+    /// still inside, and as many are still expected. Unless a grant of that epoch is told of: then it had ended between.
+    fn reach(
+        &mut self,
+        key: &RoomKey,
+        (epoch, state): (Epoch, ClaimState),
+        home: (&NodeId, Incarnation),
+        now: Millis,
+    ) -> Option<u32> {
         let Some(slot) = self.rooms.get(key).copied() else {
-            return Some(self.insert(key.clone(), epoch, node, now));
+            return Some(self.insert(key.clone(), epoch, home, now));
         };
-        let known = self.slots[slot].epoch;
-        if epoch > known {
+        let known = &self.slots[slot];
+        let (known_epoch, space, known_home) = (known.epoch, known.space, known.home);
+        let is_open = known.state == ClaimState::Open && state == ClaimState::Open;
+        if epoch > known_epoch && is_open && self.homes.node(known_home) == home.0 {
+            self.rehome(slot, home);
+            self.change(slot, now, |room| {
+                (room.epoch, room.run, room.told, room.peak, room.goes_on) = (epoch, None, now, 0, true);
+            });
+        } else if epoch > known_epoch {
+            self.learn_absence(slot, now);
             self.teach(key, slot);
-            let (space, home) = (self.slots[slot].space, self.slots[slot].home);
-            self.change(slot, now, |room| *room = Record::new(epoch, space, home, now));
-            self.rehome(slot, node);
+            self.change(slot, now, |room| *room = Record::new(epoch, space, known_home, now));
+            self.rehome(slot, home);
         }
-        (epoch >= known).then_some(slot)
+        (epoch >= known_epoch).then_some(slot)
     }
 
     /// What the news lets expect of the room: what it says, if nothing was said before; of a grant of which nothing is
@@ -294,7 +327,7 @@ impl Rooms {
     ) -> Option<(Stage, u16, u16)> {
         let known = &self.slots[slot];
         let (participants, hint) = (clamped(told.participants), clamped(told.hint));
-        if participants > 0 && (known.expected == 0 || known.stage == Stage::Assumed) {
+        if participants > 0 && (known.expected == 0 || known.stage == Stage::Assumed || known.goes_on) {
             self.sizes.learn_hint(known.space, hint);
             return Some((Stage::Told, participants, hint));
         }
@@ -313,13 +346,24 @@ impl Rooms {
         self.steps.shift(slot, due, room.due);
     }
 
-    /// Moves a room to another node, with what is reserved for it.
-    fn rehome(&mut self, slot: u32, node: &NodeId) {
+    /// Moves a room to another node or incarnation, with what is reserved for it.
+    fn rehome(&mut self, slot: u32, (node, incarnation): (&NodeId, Incarnation)) {
         let room = &mut self.slots[slot];
+        if (self.homes.node(room.home), self.homes.incarnation(room.home)) == (node, incarnation) {
+            return;
+        }
         self.homes.reserve(room.home, room.reserved_milli, 0);
-        let left = std::mem::replace(&mut room.home, self.homes.enter(node));
+        let left = std::mem::replace(&mut room.home, self.homes.enter(node, incarnation));
         self.homes.leave(left);
         self.homes.reserve(room.home, 0, room.reserved_milli);
+    }
+
+    /// A grant for which nobody came in time proves its hint wrong, as far as one participant would.
+    fn learn_absence(&mut self, slot: u32, now: Millis) {
+        let room = &self.slots[slot];
+        if room.is_expired(now) {
+            self.sizes.learn_error(room.space, room.hint, 1);
+        }
     }
 
     /// What a room's epoch teaches at its end.
@@ -331,8 +375,14 @@ impl Rooms {
         self.sizes.learn_end(room.space, key, room.peak);
     }
 
-    fn insert(&mut self, mut key: RoomKey, epoch: Epoch, node: &NodeId, now: Millis) -> u32 {
-        let (space, home) = (self.sizes.space(&mut key.namespace), self.homes.enter(node));
+    fn insert(
+        &mut self,
+        mut key: RoomKey,
+        epoch: Epoch,
+        (node, incarnation): (&NodeId, Incarnation),
+        now: Millis,
+    ) -> u32 {
+        let (space, home) = (self.sizes.space(&mut key.namespace), self.homes.enter(node, incarnation));
         let slot = self.slots.put(Record::new(epoch, space, home, now));
         self.rooms.insert(key, slot);
         slot

@@ -2,7 +2,7 @@
 
 use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation, NodeId, Region, RoomKey};
-use roost_proto::report::{Capacity, Description, Host, MediaKind, Mode, Report, Worker, WorkerState};
+use roost_proto::report::{Capacity, Description, Host, MediaKind, Mode, Report, RoomReport, Worker, WorkerState};
 use roost_proto::room::{Claim, ClaimState, Expected, Run};
 use roost_proto::time::Millis;
 
@@ -112,3 +112,8 @@ pub(crate) fn pass(view: &mut View, from: Millis, to: Millis) {
 
 /// When the grace of [`view`] is over; its nodes reported just then.
 pub(crate) const READY: Millis = Millis(5_000);
+
+/// What a report says of a room.
+pub(crate) fn held(name: &str, epoch: u64, participants: u32) -> RoomReport {
+    RoomReport { key: room(name), epoch: Epoch(epoch), worker: 0, participants, producers: 0, consumers: 0 }
+}

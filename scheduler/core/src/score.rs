@@ -51,6 +51,7 @@ mod tests {
     use super::*;
     use crate::index::Slot;
     use crate::sample;
+    use crate::trust::doubts;
     use roost_proto::admin::NodeState;
     use roost_proto::id::Region;
     use roost_proto::policy;
@@ -124,8 +125,9 @@ mod tests {
     #[test]
     fn equal_nodes_get_equally_many_rooms() {
         for seed in [0, 1, 77] {
-            let nodes: Vec<_> =
-                ["a", "b", "c", "d"].map(|id| Node::new(sample::report(id, "eu"), Slot(0), Millis(0))).into();
+            let nodes: Vec<_> = ["a", "b", "c", "d"]
+                .map(|id| Node::new(sample::report(id, "eu"), Vec::new(), Slot(0), Millis(0)))
+                .into();
             let mut rooms = [0_u32; 4];
             for i in 0..4_000 {
                 let key = sample::room(&format!("room-{i}"));
@@ -141,7 +143,7 @@ mod tests {
     fn score(report: &Report, state: NodeState, room: u32) -> NodeScore {
         let (key, region) = (sample::room(&room.to_string()), Region::new("eu/west").unwrap());
         let request = Request { region: Some(&region), ..Request::new(&key, &policy::DEFAULT) };
-        let mut node = Node::new(report.clone(), Slot(0), Millis(0));
+        let mut node = Node::new(report.clone(), doubts(&report), Slot(0), Millis(0));
         node.judge(state);
         NodeScore::of(&node, &request, &Points::of(&request, 0))
     }

@@ -1,5 +1,7 @@
 //! The lengths of time that the scheduler decides by, and how they relate.
 
+use roost_proto::room::EXPECTED_TOLD_MS;
+
 /// Nodes report this often.
 pub const REPORT_EVERY_MS: u64 = 1_000;
 /// A node is suspect when two reports in a row are missing, with some slack for the way.
@@ -34,6 +36,7 @@ const _: () = assert!(LOOKUP_WAIT_MS < GRANT_TTL_MS - PROLONG_AFTER_MS, "a grant
 const _: () = assert!(LOOKUP_WAIT_MS < DEFAULT_LEASE_MS, "no lookup outlasts a grace, nor a proof the run it is of");
 const _: () =
     assert!(2 * GRANT_TTL_MS <= FILL_MS, "a grant for which nobody came is over before its expectation fades");
+const _: () = assert!(EXPECT_MS <= EXPECTED_TOLD_MS, "who begins to watch is told of all that counts");
 const _: () = assert!(FILL_MS < EXPECT_MS, "an expectation fades, it does not drop");
 const _: () = assert!(FILL_MS.is_multiple_of(EXPECT_STEP_MS) && EXPECT_MS.is_multiple_of(EXPECT_STEP_MS));
 const _: () = assert!(4 * TICK_MS <= EXPECT_STEP_MS, "steps are found by ticks");

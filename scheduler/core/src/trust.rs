@@ -18,6 +18,7 @@ const MOST_TIMES_BANDWIDTH: u64 = 10;
 /// | traffic in one direction | 10 Tbit/s, and ten times the capacity if there is one |
 /// | participants, rooms, streams | a million |
 /// | each of these, and the sum of it over the media workers, where any are listed | twice the other and a hundred |
+/// | the sum of the participants of the rooms that are listed | twice all participants and a hundred |
 #[must_use]
 pub fn doubts(report: &Report) -> Vec<Impossible> {
     let (host, bandwidth_bps) = (&report.host, report.description.capacity.bandwidth_bps);
@@ -42,11 +43,13 @@ pub fn doubts(report: &Report) -> Vec<Impossible> {
         ("host.network_rx_bps", host.network_rx_bps, most_bps),
         ("host.network_tx_bps", host.network_tx_bps, most_bps),
     ];
+    let in_rooms = report.changed.iter().map(|room| u64::from(room.participants)).fold(0, u64::saturating_add);
+    let of_rooms = ("changed.participants", in_rooms, about(report.participants.into()));
     let of_totals = totals.into_iter().flat_map(|(field, total, of_workers, sum)| {
         let (total, most_total) = (u64::from(total), if report.workers.is_empty() { u64::MAX } else { about(sum) });
         [(field, total, most_total.min(MOST_COUNTED)), (of_workers, sum, about(total))]
     });
-    let numbers = of_host.into_iter().chain(of_totals).filter(|(_, value, most)| value > most);
+    let numbers = of_host.into_iter().chain(of_totals).chain([of_rooms]).filter(|(_, value, most)| value > most);
     numbers.map(|(field, value, most)| Impossible { field, value, most }).collect()
 }
 
@@ -83,7 +86,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_named_with_its_value_and_what_was_expected() {
         type Change = fn(&mut Report);
-        let rows: [(Change, &str); 9] = [
+        let rows: [(Change, &str); 10] = [
             (|r| r.host.cpu_permille = 1_101, "host.cpu_permille 1101: expected at most 1100"),
             (
                 |r| (r.host.memory_used_bytes, r.host.memory_total_bytes) = (9, 8),
@@ -110,6 +113,7 @@ mod tests {
                 },
                 "workers.rooms 101: expected at most 100",
             ),
+            (|r| r.changed = vec![sample::held("x", 1, 101)], "changed.participants 101: expected at most 100"),
             (
                 |r| r.workers = vec![Worker { producers: u32::MAX, consumers: 1, ..sample::worker(0) }],
                 "workers.producers + workers.consumers 4294967296: expected at most 100",

@@ -142,32 +142,34 @@ impl View {
 
     /// Tells nodes what is reserved on them. One that is not known yet is told when it is.
     fn share_reservations(&mut self) {
-        while let Some((id, reserved_milli)) = self.rooms.take_changed() {
-            self.nodes.set_reserved(&id, reserved_milli);
+        while let Some((id, incarnation, reserved_milli)) = self.rooms.take_changed() {
+            self.nodes.set_reserved(&id, incarnation, reserved_milli);
         }
     }
 
     fn fold_report(&mut self, mut report: Report, now: Millis) -> Wanted {
+        let doubts = doubts(&report);
+        let trusted = doubts.is_empty();
         let changed = std::mem::take(&mut report.changed);
         let ended = std::mem::take(&mut report.ended);
         let (id, incarnation) = (report.node.clone(), report.incarnation);
         self.grace.see_lease(report.lease_ms);
-        let known = self.nodes.len();
-        let folded = self.nodes.fold(report, now);
+        let known = self.nodes.get(&id).map(|node| node.report.incarnation);
+        let folded = self.nodes.fold(report, doubts, now);
         if folded == Folded::Old {
             self.old_reports += 1;
             return Wanted::Nothing;
         }
         for room in &changed {
             self.grace.see_epoch(room.key.bucket(), room.epoch);
-            self.rooms.fold_report(room, &id, incarnation, now);
+            self.rooms.fold_report(room, (&id, incarnation), trusted, now);
         }
         for room in &ended {
             self.rooms.forget(&room.key, room.epoch);
         }
         self.share_reservations();
-        if self.nodes.len() > known {
-            self.nodes.set_reserved(&id, self.rooms.reserved_milli(&id));
+        if known != Some(incarnation) {
+            self.nodes.set_reserved(&id, incarnation, self.rooms.reserved_milli(&id, incarnation));
         }
         if folded == Folded::Incomplete { Wanted::FullReport(id, incarnation) } else { Wanted::Nothing }
     }
@@ -210,9 +212,10 @@ impl View {
     /// How many participants a new room of this request is to be counted as.
     #[must_use]
     pub fn expected(&self, request: &Request<'_>, now: Millis) -> Expected {
-        let hint = request.hint.unwrap_or(0);
         let most = Some(request.policy.max_participants_per_room).filter(|most| *most > 0).unwrap_or(u32::MAX);
-        Expected { participants: u32::from(self.rooms.sizes().expected(request.key, hint, now)).min(most), hint }
+        let hint = request.hint.unwrap_or(0).min(most);
+        let participants = u32::from(self.rooms.sizes().expected(request.key, hint, now)).min(most);
+        Expected { participants, hint, age_ms: 0 }
     }
 
     /// The node, whatever its state.
@@ -267,7 +270,7 @@ impl View {
             description: report.description.clone(),
             load: node.load,
             reserved_permille: node.reserved_permille(),
-            distrusted: doubts(report).iter().map(ToString::to_string).collect(),
+            distrusted: node.doubts().iter().map(ToString::to_string).collect(),
             rooms: report.rooms,
             participants: report.participants,
             streams: report.streams,

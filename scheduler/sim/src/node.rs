@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use roost_agent_core::cadence::Cadence;
 use roost_agent_core::hold::{Holdings, Offer, Verdict};
 use roost_agent_core::lease::{LEASE_MS, Lease, REPORT_INTERVAL_MS};
+use roost_agent_core::sample::{Cpu, HostSample, Sampler, Traffic, Usage};
 use roost_proto::WIRE_VERSION;
 use roost_proto::error::Reason;
 use roost_proto::id::{Epoch, Incarnation, RoomKey};
@@ -31,8 +32,19 @@ pub(crate) struct SimNode {
     /// Visits that wait for a room to be opened.
     pub(crate) waiting: BTreeMap<RoomKey, Vec<u32>>,
     measured: Measured,
+    counters: Counters,
+    sampler: Sampler,
     next_measure: Millis,
     measure_every_ms: u64,
+}
+
+/// What the machine counts: ever growing.
+#[derive(Debug, Default)]
+struct Counters {
+    cpu_us: u64,
+    network: Traffic,
+    /// When they grew last, and how fast they grew then.
+    grew: Option<(Millis, Host)>,
 }
 
 /// What the node knows of its own load.
@@ -75,6 +87,8 @@ impl SimNode {
             turned_away: 0,
             waiting: BTreeMap::new(),
             measured: Measured::default(),
+            counters: Counters::default(),
+            sampler: Sampler::default(),
             next_measure: begin,
             measure_every_ms,
         }
@@ -129,6 +143,7 @@ impl SimNode {
         self.holdings = Holdings::default();
         (self.guests, self.turned_away) = (0, 0);
         (self.measured, self.next_measure) = (Measured::default(), now);
+        (self.counters, self.sampler) = (Counters::default(), Sampler::default());
         std::mem::take(&mut self.waiting).into_values().flatten().collect()
     }
 
@@ -176,7 +191,7 @@ impl SimNode {
         })
     }
 
-    fn measure(&self, plan: &NodePlan, now: Millis) -> Measured {
+    fn measure(&mut self, plan: &NodePlan, now: Millis) -> Measured {
         let cost = &plan.per_participant;
         let guests = f64::from(self.guests);
         let of = |each: f64| (each * guests).round() as u64;
@@ -192,17 +207,38 @@ impl SimNode {
             producers: 0,
             consumers: 0,
         };
+        let used = Host {
+            cpu_permille: host.cpu_permille + of(cost.cpu_permille) as u32,
+            memory_used_bytes: host.memory_used_bytes + memory,
+            network_rx_bps: host.network_rx_bps + of(cost.bps),
+            network_tx_bps: host.network_tx_bps + of(cost.bps),
+            ..host
+        };
+        self.sampler.fold(self.counters.count(used, now), now);
         Measured {
-            host: Host {
-                cpu_permille: host.cpu_permille + of(cost.cpu_permille) as u32,
-                memory_used_bytes: host.memory_used_bytes + memory,
-                network_rx_bps: host.network_rx_bps + of(cost.bps),
-                network_tx_bps: host.network_tx_bps + of(cost.bps),
-                ..host
-            },
+            host: self.sampler.host(),
             participants: self.guests,
             streams: of(cost.streams) as u32,
             rooms: self.holdings.iter().map(room).collect(),
+        }
+    }
+}
+
+impl Counters {
+    /// What is counted at `now`, when so much is used. Between two moments use is taken to have grown evenly.
+    fn count(&mut self, used: Host, now: Millis) -> HostSample {
+        let (since, before) = self.grew.replace((now, used)).unwrap_or((now, used));
+        let passed_ms = now.since(since);
+        let grown = |before: u64, after: u64| (before + after) * passed_ms / 2;
+        let cpu_permille = grown(before.cpu_permille.into(), used.cpu_permille.into());
+        self.cpu_us += cpu_permille * u64::from(used.cpus.max(1));
+        self.network.rx_bytes += grown(before.network_rx_bps, used.network_rx_bps) / 8_000;
+        self.network.tx_bytes += grown(before.network_tx_bps, used.network_tx_bps) / 8_000;
+        HostSample {
+            cpu: Some(Cpu { used_us: self.cpu_us, limit_permille: 1_000 * u64::from(used.cpus.max(1)) }),
+            memory: Some(Usage { used_bytes: used.memory_used_bytes, total_bytes: used.memory_total_bytes }),
+            disk: Some(Usage { used_bytes: used.disk_used_bytes, total_bytes: used.disk_total_bytes }),
+            network: Some(BTreeMap::from([("all".to_owned(), self.network)])),
         }
     }
 }

@@ -82,6 +82,12 @@ pub(super) struct Placement {
     placed: Placed,
 }
 
+/// Whether a decision is to be logged, and if so, how the node ranked.
+struct Drawn {
+    line: Option<Line>,
+    candidate: Option<Candidate>,
+}
+
 /// What a write led to.
 enum Next {
     Answer(Found),
@@ -158,17 +164,19 @@ impl Scheduler {
     /// Goes on until there is an answer, and tells of it.
     async fn find(&self, step: Step, request: &Request<'_>) -> Result<Found, Problem> {
         let started = Instant::now();
-        let mut ranked = None;
-        let found = self.go_on(step, request, &mut ranked).await;
+        // Of a placement it is drawn before, for its line says how the node ranked then.
+        let mut drawn = None;
+        let found = self.go_on(step, request, &mut drawn).await;
         match &found {
             Ok(Found { home, placed: Some(placed), .. }) => {
-                if let Some((line, candidate)) = ranked {
+                if let Some(Drawn { line: Some(line), candidate }) = drawn {
                     line.placed(request, home, *placed, candidate.as_ref(), started.elapsed());
                 }
             }
             Ok(Found { home, .. }) => decision_log::existing(request, home),
             Err(problem) => {
-                if let Some(line) = self.decisions.draw(self.clock.now()) {
+                let draw = || self.decisions.draw(self.clock.now());
+                if let Some(line) = drawn.map_or_else(draw, |drawn| drawn.line) {
                     line.refused(request, problem, started.elapsed());
                 }
             }
@@ -176,13 +184,9 @@ impl Scheduler {
         found
     }
 
-    /// Reads and writes until there is an answer. Of a decision that is to be logged, how the node ranks when it is made.
-    async fn go_on(
-        &self,
-        mut step: Step,
-        request: &Request<'_>,
-        ranked: &mut Option<(Line, Option<Candidate>)>,
-    ) -> Result<Found, Problem> {
+    /// Reads and writes until there is an answer. Draws once whether a placement is to be logged, and notes how the node
+    /// ranks when it is made.
+    async fn go_on(&self, mut step: Step, request: &Request<'_>, drawn: &mut Option<Drawn>) -> Result<Found, Problem> {
         let mut course = Course::new(self.clock.now());
         loop {
             let next = match self.settle(step, request, &mut course).await? {
@@ -193,9 +197,9 @@ impl Scheduler {
                 }
                 Verdict::Place(placement) => {
                     course.go_on()?;
-                    let now = self.clock.now();
-                    let line = self.decisions.draw(now);
-                    *ranked = line.map(|line| (line, rank(&self.view(), request, &placement.home.node.id)));
+                    let line = drawn.take().map_or_else(|| self.decisions.draw(self.clock.now()), |drawn| drawn.line);
+                    let candidate = line.and_then(|_| rank(&self.view(), request, &placement.home.node.id));
+                    *drawn = Some(Drawn { line, candidate });
                     self.grant(request.key, placement).await?
                 }
             };

@@ -175,7 +175,7 @@ pub(super) async fn explain(
         request_id::replace(id);
     }
     let cut = Cut::new(paging.cursor.as_deref(), paging.limit(MOST_PER_PAGE)?)?;
-    let client = client::spoken_of(&mut lookup, &scheduler);
+    let client = client::spoken_of(&mut lookup, &scheduler)?;
     let asked = limits::checked(RoomKey { namespace, room }, lookup, client)?;
     Ok(HttpResponse::Ok().json(scheduler.explain(asked, cut).await?))
 }

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 
 use actix_web::HttpRequest;
+use roost_proto::error::{Code, Problem};
+use roost_proto::geography::carrier_meant;
 use roost_proto::id::NamespaceId;
 use roost_proto::lookup::{Client, LookupRequest};
 use roost_server::bearer;
@@ -30,10 +32,10 @@ pub(super) fn described(
     body: &mut LookupRequest,
     believed: bool,
     scheduler: &Scheduler,
-) -> Client {
-    let said = if believed { said(body) } else { Client::default() };
+) -> Result<Client, Problem> {
+    let said = if believed { said(body, scheduler)? } else { Client::default() };
     let ip = said.ip.or_else(|| address(request, scheduler));
-    scheduler.geo.complete(Client { ip, ..said }, &scheduler.metrics)
+    Ok(scheduler.geo.complete(Client { ip, ..said }, &scheduler.metrics))
 }
 
 /// The client of a request that says nothing of it.
@@ -43,10 +45,13 @@ pub(super) fn at_the_door(request: &HttpRequest, scheduler: &Scheduler) -> Clien
 }
 
 /// The client that an operator speaks of, who is somewhere else.
-pub(super) fn spoken_of(body: &mut LookupRequest, scheduler: &Scheduler) -> Client {
-    scheduler.geo.complete(said(body), &scheduler.metrics)
+pub(super) fn spoken_of(body: &mut LookupRequest, scheduler: &Scheduler) -> Result<Client, Problem> {
+    Ok(scheduler.geo.complete(said(body, scheduler)?, &scheduler.metrics))
 }
 
-fn said(body: &mut LookupRequest) -> Client {
-    Client { ip: body.client_ip.map(|ip| ip.to_canonical()), region: body.region.take(), carrier: body.carrier.take() }
+fn said(body: &mut LookupRequest, scheduler: &Scheduler) -> Result<Client, Problem> {
+    let carriers = &scheduler.rules.shared.carriers;
+    let carrier = body.carrier.take().map(|carrier| carrier_meant("body carrier", carrier, carriers)).transpose();
+    let carrier = carrier.map_err(|error| Problem::new(Code::BadRequest, error.to_string()))?;
+    Ok(Client { ip: body.client_ip.map(|ip| ip.to_canonical()), region: body.region.take(), carrier })
 }

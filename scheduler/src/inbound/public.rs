@@ -141,7 +141,7 @@ async fn reply(
     }
     let key = room_in_path(request)?;
     let believed = believed(scheduler, &key);
-    let client = client::described(request, &mut body, believed, scheduler);
+    let client = client::described(request, &mut body, believed, scheduler)?;
     let asked = limits::checked(key, body, client)?;
     let Found { outcome, home, .. } = scheduler.look_up(&asked).await?;
     let ticket = scheduler.ticket(&asked.key, &home);

@@ -60,8 +60,8 @@ async fn a_believed_caller_says_of_its_client_what_it_knows_and_the_address_says
     for (body, region, carrier) in [
         (json!({"client_ip": "192.0.2.1"}), json!("cn/east"), json!("telecom")),
         (json!({"client_ip": "192.0.2.1", "region": "eu/central"}), json!("eu/central"), json!("telecom")),
-        (json!({"client_ip": "192.0.2.1", "carrier": "unicom"}), json!("cn/east"), json!("unicom")),
-        (json!({"client_ip": "10.0.0.1", "carrier": "unicom"}), Value::Null, json!("unicom")),
+        (json!({"client_ip": "192.0.2.1", "carrier": "AS64500"}), json!("cn/east"), json!("AS64500")),
+        (json!({"client_ip": "10.0.0.1", "carrier": "AS4134"}), Value::Null, json!("telecom")),
     ] {
         let found = scheduler.lookup("x", body.clone()).await;
         assert_eq!((&found["client"]["region"], &found["client"]["carrier"]), (&region, &carrier), "{body}");
@@ -70,6 +70,11 @@ async fn a_believed_caller_says_of_its_client_what_it_knows_and_the_address_says
         let response = scheduler.http.post(door).bearer_auth(proof).json(&body).send().await.unwrap();
         assert_eq!(response.json::<Value>().await.unwrap()["client"], found["client"], "{body}");
     }
+    let url = format!("http://{}/v1/namespaces/default/rooms/x/lookup", scheduler.public);
+    let response = scheduler.http.post(url).json(&json!({"carrier": "telekom"})).send().await.unwrap();
+    let problem = response.json::<Value>().await.unwrap();
+    let detail = "body carrier: \"telekom\": expected AS and a number, or one of telecom";
+    assert_eq!((&problem["code"], &problem["detail"]), (&json!("bad_request"), &json!(detail)));
     let said = scheduler.explain("default", "y", &json!({"client_ip": "192.0.2.1"})).await;
     let given = scheduler.lookup("y", json!({"client_ip": "192.0.2.1"})).await;
     assert_eq!((&said["node"], &given["node"]["id"]), (&json!("sha-1"), &json!("sha-1")), "{said} {given}");

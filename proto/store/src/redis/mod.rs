@@ -6,6 +6,7 @@
 
 mod commands;
 mod keys;
+mod lately;
 mod record;
 mod script;
 mod session;

@@ -114,7 +114,7 @@ fn streams(reply: Value) -> Option<Vec<(String, Vec<Entry>)>> {
     }
 }
 
-fn entry(value: Value) -> Option<Entry> {
+pub(super) fn entry(value: Value) -> Option<Entry> {
     let [id, fields] = <[Value; 2]>::try_from(list(value)?).ok()?;
     let mut words = list(fields)?.into_iter().map(text);
     let mut fields = Vec::with_capacity(words.len() / 2);

@@ -12,6 +12,7 @@ use roost_proto::report::Report;
 use roost_proto::room::{Expected, Run};
 
 use super::keys::{Found, Keys};
+use super::lately::Lately;
 use super::record;
 use super::script::SCRIPTS;
 use super::session::Sessions;
@@ -39,6 +40,7 @@ struct Watch {
     sessions: Arc<Sessions>,
     tail: Tail,
     runs: Vec<Run>,
+    lately: Lately,
     sender: mpsc::Sender<Event>,
 }
 
@@ -50,8 +52,9 @@ pub(super) async fn watch(sessions: &Arc<Sessions>) -> Result<mpsc::Receiver<Eve
     let streams = buckets.iter().map(|bucket| bucket.claims.clone());
     let streams = streams.chain(buckets.iter().map(|bucket| bucket.reports.clone())).collect();
     let tail = Tail::from_now(session, streams).await?;
+    let lately = Lately::read(tail.session(), buckets).await?;
     let (sender, receiver) = mpsc::channel(WATCH_CAPACITY);
-    let mut watch = Watch { sessions: sessions.clone(), tail, runs: life.runs, sender };
+    let mut watch = Watch { sessions: sessions.clone(), tail, runs: life.runs, lately, sender };
     tokio::spawn(async move {
         let ended = match watch.snapshot().await {
             Ok(()) => watch.follow().await,
@@ -88,6 +91,7 @@ impl Watch {
             }
             cursor = next;
             if cursor == 0 {
+                self.lately = Lately::default();
                 return Ok(());
             }
         }
@@ -138,7 +142,8 @@ impl Watch {
         let event = match Keys::found(key) {
             Ok(Found::Room(room)) => record::parse(key, text).map(|claim| {
                 let ttl_ms = u64::try_from(ttl).unwrap_or(0);
-                Some(Event::Claimed { key: room, claim, ttl_ms, expected: Expected::default() })
+                let expected = self.lately.expected(&room, claim.epoch);
+                Some(Event::Claimed { key: room, claim, ttl_ms, expected })
             }),
             Ok(Found::Report) => Ok(self.report(text)),
             Ok(Found::Other) => Ok(None),
@@ -194,7 +199,7 @@ fn left(node: &str, entry: &Entry) -> Result<Event, StoreError> {
     Ok(Event::Left { node: NodeId::new(node).map_err(|_| broken())?, incarnation: Incarnation(incarnation) })
 }
 
-fn changed(place: &str, entry: &Entry) -> Result<Event, StoreError> {
+pub(super) fn changed(place: &str, entry: &Entry) -> Result<Event, StoreError> {
     let broken = |what: &str| StoreError::Corrupt { key: place.to_owned(), reason: format!("entry without {what}") };
     let (name, text) = entry.fields.first().ok_or_else(|| broken("a field"))?;
     let Found::Room(key) = Keys::found(name)? else { return Err(broken("a room")) };
@@ -214,7 +219,7 @@ fn told(place: &str, key: RoomKey, text: &str) -> Result<Event, StoreError> {
     let mut numbers = text[end_of_record + 1..].split(' ').map(number);
     let ttl_ms = numbers.next().unwrap_or(Ok(0))?.min(DURATION_LIMIT_MS);
     let mut small = || numbers.next().unwrap_or(Ok(0)).map(|number| u32::try_from(number).unwrap_or(u32::MAX));
-    let expected = Expected { participants: small()?, hint: small()? };
+    let expected = Expected { participants: small()?, hint: small()?, age_ms: 0 };
     Ok(Event::Claimed { key, claim, ttl_ms, expected })
 }
 

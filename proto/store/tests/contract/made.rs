@@ -7,7 +7,7 @@ use roost_store::Store;
 use roost_store::operation::{Assert, Grant, Granted, Holding, Opened, Register, Registered, Renew};
 
 /// What the grants of this suite expect.
-pub(crate) const EXPECTED: Expected = Expected { participants: 12, hint: 15 };
+pub(crate) const EXPECTED: Expected = Expected { participants: 12, hint: 15, age_ms: 0 };
 
 pub(crate) const LONG_MS: u64 = 1_000_000_000;
 

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation};
-use roost_proto::room::Expected;
+use roost_proto::room::{ClaimState, Expected};
 use roost_store::operation::{Granted, Opened};
 use roost_store::{NodeStore, RedisSettings, RedisStore, Store, StoreError};
 
@@ -243,6 +244,28 @@ async fn a_broken_record_is_named_and_harms_no_other_room() {
     let mut events = store.watch().await.unwrap();
     let seen = next(&mut events).await;
     assert!(matches!(seen, roost_proto::event::Event::Claimed { claim: seen, .. } if seen == claim));
+}
+
+#[tokio::test]
+async fn who_begins_to_watch_is_told_what_was_expected_of_the_rooms_that_were_granted_lately() {
+    let server = Server::start().await;
+    let store = client(&server);
+    let (early, lately) = (room("early"), room("lately"));
+    let before = grant_and_open(&*store, &early, "fra-1", 1).await;
+    let incarnation = Incarnation(2);
+    store.assert(crate::made::assertion(&*store, &early, &before, incarnation.0).await).await.unwrap();
+    grant_and_open(&*store, &lately, "fra-1", 1).await;
+    let mut events = store.watch().await.unwrap();
+    for _ in 0..2 {
+        let Event::Claimed { key, claim, expected, .. } = next(&mut events).await else { panic!() };
+        assert_eq!(claim.state, ClaimState::Open);
+        if key == lately {
+            assert_eq!((expected.participants, expected.hint), (12, 15));
+            assert!((1..60_000).contains(&expected.age_ms), "{expected:?}");
+        } else {
+            assert_eq!(expected, Expected::default(), "that was another epoch");
+        }
+    }
 }
 
 #[tokio::test]

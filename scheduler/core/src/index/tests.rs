@@ -166,7 +166,10 @@ fn apply(view: &mut View, change: Change, now: Millis) -> Millis {
             let incarnation = view.node(&node).map_or(Incarnation(0), |node| node.report.incarnation);
             view.apply(Event::Left { node, incarnation }, now);
         }
-        Change::IsReserved(node, reserved_milli) => view.nodes.set_reserved(&node, reserved_milli),
+        Change::IsReserved(node, reserved_milli) => {
+            let incarnation = view.node(&node).map_or(Incarnation(0), |node| node.report.incarnation);
+            view.nodes.set_reserved(&node, incarnation, reserved_milli);
+        }
         Change::Time(ticks) => {
             let until = now.plus(ticks * TICK_MS);
             sample::pass(view, now, until);

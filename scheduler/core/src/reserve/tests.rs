@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation};
 use roost_proto::policy::{self, Policy};
-use roost_proto::report::{EndedRoom, Report, RoomReport};
+use roost_proto::report::{EndedRoom, Report};
 use roost_proto::room::{Claim, ClaimState, Expected};
 
 const EMPTY: Growth = Growth { expected: 15, is_hinted: false, reported: 0, peak: 0, age_ms: 0 };
@@ -75,6 +75,74 @@ fn a_room_is_counted_once_from_its_grant_until_it_is_over() {
 }
 
 #[test]
+fn a_room_that_its_node_asserts_again_keeps_what_is_reserved_and_one_that_it_lost_does_not() {
+    let mut view = sample::view(vec![sample::report("a", "eu")]);
+    for (name, epoch) in [("x", 1), ("y", 2)] {
+        view.apply(granted(name, "a", epoch, 15, 60), READY);
+        view.apply(sample::claimed(name, sample::claim("a", epoch, ClaimState::Open), 0), READY);
+    }
+    view.apply(sample::reported(holding("a", 2, &[("x", 1, 1), ("y", 2, 1)])), READY);
+    assert_eq!(view.node(&sample::node("a")).unwrap().reserved_milli(), 28_000);
+    let changed = vec![sample::held("x", 3, 1)];
+    let again = Report { changed, full: true, ..sample::numbered("a", 2, 1) };
+    view.apply(sample::reported(again), READY);
+    assert_eq!(view.node(&sample::node("a")).unwrap().reserved_milli(), 14_000, "x is there, y is not");
+    let before = view.rooms.sizes().expected(&sample::room("z"), 60, READY);
+    view.apply(granted("x", "a", 4, 15, 60), READY);
+    let after = view.rooms.sizes().expected(&sample::room("z"), 60, READY);
+    assert!(after < before, "x ended with one participant: {before} {after}");
+}
+
+#[test]
+fn a_room_that_ended_and_was_granted_again_counts_as_the_new_one_in_whatever_order_that_is_told() {
+    let mut view = sample::view(vec![sample::report("a", "eu")]);
+    view.apply(granted("x", "a", 1, 15, 0), READY);
+    view.apply(sample::reported(holding("a", 2, &[("x", 1, 1)])), READY);
+    view.apply(sample::reported(holding("a", 3, &[("x", 2, 1)])), READY);
+    view.apply(granted("x", "a", 2, 7, 0), READY);
+    assert_eq!(reserved(&view, "a"), 6_000);
+}
+
+#[test]
+fn hints_for_which_nobody_comes_are_believed_less() {
+    let mut view = sample::view(vec![sample::report("a", "eu")]);
+    let key = sample::room("next");
+    let expected = |view: &View, now| view.rooms.sizes().expected(&key, 10_000, now);
+    let (before, mut now) = (expected(&view, READY), READY);
+    for epoch in 1..=20 {
+        view.apply(granted(&format!("x{epoch}"), "a", epoch, 4_000, 10_000), now);
+    }
+    sample::pass(&mut view, now, now.plus(GRANT_TTL_MS + TICK_MS));
+    now = now.plus(GRANT_TTL_MS + TICK_MS);
+    assert!(view.rooms.is_empty());
+    assert!(expected(&view, now) * 10 < before, "{} of {before}", expected(&view, now));
+}
+
+#[test]
+fn numbers_that_cannot_be_teach_nothing() {
+    let mut view = sample::view(vec![sample::report("a", "eu")]);
+    let before = view.rooms.sizes().expected(&sample::room("x"), 0, READY);
+    view.apply(sample::reported(holding("a", 2, &[("x", 1, 1_000_000), ("y", 2, 1_000_000)])), READY);
+    assert!(view.node(&sample::node("a")).unwrap().is_distrusted());
+    assert_eq!(view.rooms.sizes().expected(&sample::room("z"), 0, READY), before);
+    view.forget(&sample::room("x"), Epoch(1));
+    assert_eq!(view.rooms.sizes().expected(&sample::room("x"), 0, READY), before);
+}
+
+#[test]
+fn what_was_expected_a_while_ago_is_as_old_as_that() {
+    let mut view = sample::view(vec![sample::report("a", "eu")]);
+    for (name, age_ms, milli) in [("x", 0, 15_000), ("y", 134_000, 12_000), ("z", 200_000, 0)] {
+        let expected = Expected { participants: 15, hint: 0, age_ms };
+        let claim = sample::claim("a", 1, ClaimState::Open);
+        let before = reserved(&view, "a");
+        let now = READY.plus(1_000_000);
+        view.apply(Event::Claimed { key: sample::room(name), claim, ttl_ms: 0, expected }, now);
+        assert_eq!(reserved(&view, "a") - before, milli, "{name}");
+    }
+}
+
+#[test]
 fn a_grant_for_which_nobody_came_reserves_nothing_after_its_time() {
     let mut view = sample::view(vec![sample::report("a", "eu")]);
     view.apply(granted("x", "a", 1, 15, 0), READY);
@@ -89,7 +157,7 @@ fn a_grant_for_which_nobody_came_reserves_nothing_after_its_time() {
 fn a_node_that_reports_later_gets_what_is_reserved_for_it() {
     let mut view = sample::view(vec![]);
     view.apply(granted("x", "a", 1, 15, 0), READY);
-    assert_eq!(view.rooms.reserved_milli(&sample::node("a")), 15_000);
+    assert_eq!(view.rooms.reserved_milli(&sample::node("a"), Incarnation(1)), 15_000);
     view.apply(sample::reported(sample::report("a", "eu")), READY);
     assert_eq!(reserved(&view, "a"), 15_000);
 }
@@ -97,7 +165,8 @@ fn a_node_that_reports_later_gets_what_is_reserved_for_it() {
 #[test]
 fn a_grant_of_which_only_the_snapshot_told_counts_as_what_was_learned() {
     let mut report = sample::report("a", "eu");
-    report.changed = (0..200).map(|i| held(&format!("old-{i}"), 1, 12)).collect();
+    report.changed = (0..200).map(|i| sample::held(&format!("old-{i}"), 1, 12)).collect();
+    report.participants = 200 * 12;
     let mut view = sample::view(vec![report]);
     view.apply(granted("x", "a", 5, 0, 0), READY);
     assert_eq!(reserved(&view, "a"), 12_000);
@@ -108,10 +177,10 @@ fn a_grant_of_which_only_the_snapshot_told_counts_as_what_was_learned() {
 #[test]
 fn no_more_are_expected_than_the_namespace_allows() {
     let (view, key) = (sample::view(vec![]), sample::room("x"));
-    for (max_participants_per_room, expected) in [(0, 42), (20, 20), (100, 42)] {
+    for (max_participants_per_room, participants, hint) in [(0, 42, 60), (20, 16, 20), (2, 2, 2), (100, 42, 60)] {
         let policy = Policy { max_participants_per_room, ..Policy::default() };
         let request = Request { hint: Some(60), ..Request::new(&key, &policy) };
-        assert_eq!(view.expected(&request, READY), Expected { participants: expected, hint: 60 });
+        assert_eq!(view.expected(&request, READY), Expected { participants, hint, age_ms: 0 });
     }
 }
 
@@ -135,15 +204,15 @@ fn nodes_that_all_claim_to_be_empty_share_a_burst_evenly() {
 fn a_home_without_rooms_is_used_again_only_after_its_change_was_told() {
     let mut homes = Homes::default();
     let (a, b) = (sample::node("a"), sample::node("b"));
-    let first = homes.enter(&a);
+    let first = homes.enter(&a, Incarnation(1));
     homes.reserve(first, 0, 5);
     homes.reserve(first, 5, 0);
     homes.leave(first);
-    assert_eq!(homes.enter(&a), first, "its change is not told yet");
+    assert_eq!(homes.enter(&a, Incarnation(1)), first, "its change is not told yet");
     homes.leave(first);
-    assert_eq!((homes.take_changed(), homes.take_changed()), (Some((a.clone(), 0)), None));
-    assert_eq!(homes.enter(&b), first);
-    assert_eq!((homes.find(&a), homes.find(&b)), (None, Some(first)));
+    assert_eq!((homes.take_changed(), homes.take_changed()), (Some((a.clone(), Incarnation(1), 0)), None));
+    assert_eq!(homes.enter(&b, Incarnation(1)), first);
+    assert_eq!((homes.find(&a, Incarnation(1)), homes.find(&b, Incarnation(1))), (None, Some(first)));
 }
 
 proptest! {
@@ -171,17 +240,18 @@ proptest! {
             now = happen(&mut view, happening, n, now);
             view.tick(now);
             let sums = view.rooms.audit(now);
-            for id in NODES {
-                let sum = sums.get(&sample::node(id)).copied().unwrap_or(0);
-                prop_assert_eq!(view.rooms.reserved_milli(&sample::node(id)), sum, "{}", id);
-                if let Some(node) = view.node(&sample::node(id)) {
+            for (id, incarnation) in NODES.into_iter().flat_map(|id| [(id, Incarnation(1)), (id, Incarnation(2))]) {
+                let id = sample::node(id);
+                let sum = sums.get(&(id.clone(), incarnation)).copied().unwrap_or(0);
+                prop_assert_eq!(view.rooms.reserved_milli(&id, incarnation), sum, "{}", id);
+                if let Some(node) = view.node(&id).filter(|node| node.report.incarnation == incarnation) {
                     prop_assert_eq!(node.reserved_milli(), sum, "{}", id);
                 }
             }
             prop_assert_eq!(view.rooms.sizes().living(), view.rooms.lessons().living());
         }
         sample::pass(&mut view, now, now.plus(EXPECT_MS));
-        prop_assert!(NODES.iter().all(|id| view.rooms.reserved_milli(&sample::node(id)) == 0));
+        prop_assert!(NODES.iter().all(|id| view.rooms.reserved_milli(&sample::node(id), Incarnation(1)) == 0));
     }
 
     /// Claims and reports come on two streams: however these interleave, the same is reserved when all is told.
@@ -224,7 +294,7 @@ enum Happening {
 fn happening() -> impl Strategy<Value = Happening> {
     let (room, node, epoch) = (|| 0_u8..6, || 0_usize..3, || 1_u64..6);
     let number = || prop_oneof![Just(0), Just(1), Just(10_000), Just(u32::MAX), 0_u32..40];
-    let expected = (number(), number()).prop_map(|(participants, hint)| Expected { participants, hint });
+    let expected = (number(), number()).prop_map(|(participants, hint)| Expected { participants, hint, age_ms: 0 });
     let rooms = proptest::collection::vec((room(), epoch(), number()), 0..6);
     let ended = proptest::collection::vec((room(), epoch()), 0..2);
     prop_oneof![
@@ -251,7 +321,8 @@ fn happen(view: &mut View, happening: Happening, n: u64, now: Millis) -> Millis 
             view.apply(Event::Claimed { key: key(room), claim, ttl_ms, expected }, now);
         }
         Happening::Opened { room, node, epoch } => {
-            let claim = sample::claim(NODES[node], epoch, ClaimState::Open);
+            let incarnation = Incarnation(1 + epoch % 2);
+            let claim = Claim { incarnation, ..sample::claim(NODES[node], epoch, ClaimState::Open) };
             view.apply(Event::Claimed { key: key(room), claim, ttl_ms: 0, expected: Expected::default() }, now);
         }
         Happening::Released { room, epoch } => {
@@ -261,7 +332,8 @@ fn happen(view: &mut View, happening: Happening, n: u64, now: Millis) -> Millis 
             let mut report = sample::numbered(NODES[node], incarnation, 3 * n + gap);
             report.full = full;
             report.description.temporary = node == 2;
-            report.changed = rooms.iter().map(|(r, epoch, count)| held(&format!("room-{r}"), *epoch, *count)).collect();
+            report.changed =
+                rooms.iter().map(|(r, epoch, count)| sample::held(&format!("room-{r}"), *epoch, *count)).collect();
             report.ended = ended.iter().map(|(r, epoch)| EndedRoom { key: key(*r), epoch: Epoch(*epoch) }).collect();
             view.apply(sample::reported(report), now);
         }
@@ -307,20 +379,16 @@ fn streams(rooms: &[(usize, u32, u32, u8)]) -> (Vec<Event>, Vec<Event>) {
 
 fn granted(name: &str, node: &str, epoch: u64, participants: u32, hint: u32) -> Event {
     let claim: Claim = sample::claim(node, epoch, ClaimState::Granted);
-    let expected = Expected { participants, hint };
+    let expected = Expected { participants, hint, age_ms: 0 };
     Event::Claimed { key: sample::room(name), claim, ttl_ms: GRANT_TTL_MS, expected }
 }
 
 /// A report in which these rooms have changed: name, epoch, participants.
 fn holding(node: &str, seq: u64, rooms: &[(&str, u64, u32)]) -> Report {
-    let changed = rooms.iter().map(|(name, epoch, participants)| held(name, *epoch, *participants)).collect();
+    let changed = rooms.iter().map(|(name, epoch, participants)| sample::held(name, *epoch, *participants)).collect();
     Report { changed, ..sample::numbered(node, 1, seq) }
 }
 
-fn held(name: &str, epoch: u64, participants: u32) -> RoomReport {
-    RoomReport { key: sample::room(name), epoch: Epoch(epoch), worker: 0, participants, producers: 0, consumers: 0 }
-}
-
 fn reserved(view: &View, node: &str) -> u64 {
-    view.rooms.reserved_milli(&sample::node(node))
+    view.rooms.reserved_milli(&sample::node(node), Incarnation(1))
 }

@@ -45,11 +45,11 @@ fn an_expired_grant_reserves_nothing_although_it_is_not_swept_yet() {
     let mut rooms = Rooms::default();
     fold(&mut rooms, "x", claim("a", 1, ClaimState::Granted), 20_000, NOW);
     rooms.step(10, Millis(20_000));
-    assert_eq!(rooms.reserved_milli(&node("a")), 4_000);
+    assert_eq!(rooms.reserved_milli(&node("a"), Incarnation(1)), 4_000);
     rooms.step(10, Millis(21_000));
-    assert_eq!((rooms.len(), rooms.reserved_milli(&node("a"))), (1, 0));
+    assert_eq!((rooms.len(), rooms.reserved_milli(&node("a"), Incarnation(1))), (1, 0));
     fold(&mut rooms, "x", claim("a", 1, ClaimState::Granted), 20_000, Millis(21_000));
-    assert_eq!(rooms.reserved_milli(&node("a")), 4_000, "it was prolonged after all");
+    assert_eq!(rooms.reserved_milli(&node("a"), Incarnation(1)), 4_000, "it was prolonged after all");
 }
 
 #[test]
@@ -63,14 +63,14 @@ fn a_report_of_an_unknown_generation_is_believed_and_a_late_one_is_not() {
         producers: 0,
         consumers: 0,
     };
-    rooms.fold_report(&report(5, 2), &node("a"), Incarnation(1), NOW);
+    rooms.fold_report(&report(5, 2), (&node("a"), Incarnation(1)), true, NOW);
     let got = rooms.get(&room("x"), NOW).unwrap();
     assert_eq!((got.claim(), got.participants, got.worker), (None, 2, Some(1)));
     fold(&mut rooms, "x", claim("a", 5, ClaimState::Open), 0, NOW);
     let got = rooms.get(&room("x"), NOW).unwrap();
     assert_eq!((got.claim().is_some(), got.participants), (true, 2), "the store's word adds the run");
-    rooms.fold_report(&report(4, 9), &node("a"), Incarnation(1), NOW);
-    rooms.fold_report(&report(5, 9), &node("b"), Incarnation(1), NOW);
+    rooms.fold_report(&report(4, 9), (&node("a"), Incarnation(1)), true, NOW);
+    rooms.fold_report(&report(5, 9), (&node("b"), Incarnation(1)), true, NOW);
     assert_eq!(rooms.get(&room("x"), NOW).unwrap().participants, 2);
 }
 
@@ -143,9 +143,9 @@ fn fold(rooms: &mut Rooms, name: &str, claim: Claim, ttl_ms: u64, now: Millis) {
 }
 
 impl Rooms {
-    /// What is reserved on which node by all rooms one by one, after a check of each against its own news at `now`, when
+    /// What is reserved on which incarnation by all rooms one by one, after a check of each against its own news at `now`, when
     /// a tick has just passed.
-    pub(crate) fn audit(&self, now: Millis) -> BTreeMap<NodeId, u64> {
+    pub(crate) fn audit(&self, now: Millis) -> BTreeMap<(NodeId, Incarnation), u64> {
         let mut sums = BTreeMap::new();
         for (key, slot) in &self.rooms {
             let room = &self.slots[*slot];
@@ -160,7 +160,8 @@ impl Rooms {
             assert!((least..=most).contains(&room.reserved_milli), "{key} {least} {most} {room:?}");
             let is_over = room.is_expired(now) || now.since(room.since) >= EXPECT_MS;
             assert!(!is_over || room.reserved_milli == 0, "{key} {room:?}");
-            *sums.entry(self.homes.node(room.home).clone()).or_default() += u64::from(room.reserved_milli);
+            let home = (self.homes.node(room.home).clone(), self.homes.incarnation(room.home));
+            *sums.entry(home).or_default() += u64::from(room.reserved_milli);
         }
         sums
     }

@@ -56,7 +56,7 @@ impl World<'_> {
         let (node, now) = (resident.node as usize, self.now);
         let key = &self.plan.rooms[resident.room as usize].key;
         let (room, run, seen) = (key.clone(), first_run(), None);
-        let expected = Expected { participants: visits.len() as u32, hint: 0 };
+        let expected = Expected { participants: visits.len() as u32, hint: 0, age_ms: 0 };
         let id = self.plan.nodes[node].id.clone();
         let grant = Grant { room, run, seen, node: id, incarnation, ttl_ms: GRANT_TTL_MS, expected };
         let (granted, event) = self.store.of(key).grant(&grant, store_ms(now));

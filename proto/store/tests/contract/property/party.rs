@@ -244,7 +244,11 @@ impl<'a> Party<'a> {
             node: self.nodes[node].clone(),
             incarnation: Incarnation(incarnation),
             ttl_ms,
-            expected: Expected { participants: u32::try_from(ttl_ms % 7).unwrap_or(0), hint: incarnation as u32 },
+            expected: Expected {
+                participants: u32::try_from(ttl_ms % 7).unwrap_or(0),
+                hint: incarnation as u32,
+                age_ms: 0,
+            },
         };
         match self.engine.grant(grant).await {
             Granted::Yes { epoch, .. } => {
