@@ -133,9 +133,7 @@ impl Plan {
             let node = self.nodes.len() as u32;
             self.nodes.push(group.node(number, self));
             for (room, participants) in shares(group, random).into_iter().enumerate() {
-                // A node that serves only some namespaces has rooms of the first of them.
-                let namespace = group.namespaces.first().unwrap_or(&self.clients[0].namespace).clone();
-                let key = room_key(&namespace, &format!("resident-{seed}-{node}-{room}"));
+                let key = room_key(group.residents_namespace(&self.clients), &format!("resident-{seed}-{node}-{room}"));
                 let room = self.rooms.len() as u32;
                 self.rooms.push(RoomPlan { key, size: participants, hint: None });
                 self.residents.push(Resident { node, room });
@@ -179,6 +177,11 @@ impl NodeGroup {
     pub fn name(&self, number: u32) -> String {
         let width = self.count.to_string().len();
         self.id.replace("{}", &format!("{number:0width$}"))
+    }
+
+    /// Whose rooms are there from the beginning. A node that serves only some namespaces has rooms of the first of them.
+    pub(crate) fn residents_namespace<'a>(&'a self, clients: &'a [ClientGroup]) -> &'a NamespaceId {
+        self.namespaces.first().unwrap_or(&clients[0].namespace)
     }
 
     fn node(&self, number: u32, plan: &Plan) -> NodePlan {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use roost_proto::event::Event;
 use roost_proto::hash::BUCKETS;
 use roost_proto::id::{NodeId, RoomKey};
+use roost_proto::report::Mode;
 use roost_proto::room::{Claim, Expected};
 use roost_proto::time::Millis;
 use roost_scheduler_core::time::{STALL_MS, TICK_MS};
@@ -24,6 +25,8 @@ const _: () = assert!(SIM_TICK_MS < STALL_MS, "a scheduler that ticks takes itse
 #[derive(Debug)]
 pub(crate) struct SimScheduler {
     pub(crate) mind: Mind,
+    /// What the last report of each node that has arrived here says: not by the core's own account.
+    modes: BTreeMap<usize, Mode>,
     inbox: Queue<Rc<Event>>,
     ticked: Millis,
 }
@@ -65,13 +68,14 @@ impl SimScheduler {
             },
             Mind::Other,
         );
-        Self { mind, inbox: Queue::new(), ticked: Millis(0) }
+        Self { mind, modes: BTreeMap::new(), inbox: Queue::new(), ticked: Millis(0) }
     }
 
     /// Another scheduler that has heard the same; none of another system's rule.
     pub(crate) fn twin(&self) -> Option<Self> {
         let Mind::Core(core) = &self.mind else { return None };
-        Some(Self { mind: Mind::Core(core.clone()), inbox: self.inbox.clone(), ticked: self.ticked })
+        let (mind, modes) = (Mind::Core(core.clone()), self.modes.clone());
+        Some(Self { mind, modes, inbox: self.inbox.clone(), ticked: self.ticked })
     }
 
     /// The policy's rules hold from here on.
@@ -113,7 +117,18 @@ impl SimScheduler {
         asked
     }
 
+    /// The mode that the node was in by the last report that has arrived.
+    pub(crate) fn mode_of(&self, node: usize) -> Option<Mode> {
+        self.modes.get(&node).copied()
+    }
+
     fn hear(&mut self, event: &Event, nodes: &BTreeMap<NodeId, usize>, now: Millis) -> Option<usize> {
+        if let (Mind::Core(core), Event::Reported(report)) = (&self.mind, event)
+            && core.is_told_of(event)
+            && let Some(node) = nodes.get(&report.node)
+        {
+            self.modes.insert(*node, report.mode);
+        }
         match &mut self.mind {
             Mind::Core(core) if core.is_told_of(event) => match core.view.apply(event.clone(), now) {
                 Wanted::FullReport(node, _) => nodes.get(&node).copied(),

@@ -17,7 +17,12 @@ const MOST_NODES_SHOWN: usize = 20;
 /// So many reasons for refusals are named in a table.
 const REASONS_SHOWN: usize = 3;
 
-/// The figures of a scenario as a table, with the rungs that nodes were on and why participants were refused.
+/// What a recording cannot have.
+const DOORS: &str = "\
+    recorded, over capacity and refused count lookups: a trace has nobody whom a node's door turned away\n\
+    replayed, they count the doors too";
+
+/// The figures of a scenario as a table, with the rungs that nodes were on and why participants got no place.
 #[must_use]
 pub fn figures(scenario: &Scenario, rows: &[Row]) -> String {
     let mut table = table(&[
@@ -36,7 +41,7 @@ pub fn figures(scenario: &Scenario, rows: &[Row]) -> String {
             policy.to_string(),
             schedulers.to_string(),
             if policy.is_core() { hint.to_string() } else { "-".to_owned() },
-            format!("{:.2}", figures.max_mean),
+            max_mean(figures),
             percent(figures.over_capacity, 2),
             percent(figures.max_share, 0),
             figures.placed.to_string(),
@@ -47,26 +52,31 @@ pub fn figures(scenario: &Scenario, rows: &[Row]) -> String {
     let (seeds, repeats) = rows.first().map_or((0, 0), |row| (row.seeds, row.repeats));
     let runs = if repeats > 1 { format!("{seeds} seeds, {repeats} times each") } else { format!("{seeds} seeds") };
     let mut text = format!("{} ({runs})\n\n{}\n", scenario.title, table.trim_fmt());
-    if rows.iter().any(|row| row.figures.rungs.len() > 1) {
+    if rows.iter().any(|row| row.figures.rungs.len() > 1 || !row.figures.refusals.is_empty()) {
         // Writing to a string cannot fail.
         let _ = write!(text, "\n{}\n", fallbacks(rows).trim_fmt());
     }
     text
 }
 
-/// On which rung rooms were placed, as shares of the rooms, and how many participants were refused for what.
+/// On which rung rooms were placed, as shares of the rooms; how many of the participants got no place, and for what, the most
+/// frequent first ([`Figures::refused`]).
 fn fallbacks(rows: &[Row]) -> Table {
     let head = ["policy", "schedulers", "hints"].into_iter().chain(Rung::ALL.map(Rung::as_str));
     let mut table = table(&head.chain(["refused", "mostly for"]).collect::<Vec<_>>());
-    for Row { policy, schedulers, hint, figures, .. } in rows.iter().filter(|row| row.policy.is_core()) {
+    for Row { policy, schedulers, hint, figures, .. } in
+        rows.iter().filter(|row| row.policy.is_core() || !row.figures.refusals.is_empty())
+    {
         let share = |rung| figures.rungs.get(&rung).copied().unwrap_or(0) as f64 / figures.placed.max(1) as f64;
-        let refused: u64 = figures.refusals.values().sum();
-        let mut reasons: Vec<_> = figures.refusals.iter().collect();
+        let mut reasons: Vec<_> = figures.refused.iter().collect();
         reasons.sort_by_key(|(_, count)| Reverse(**count));
         let mostly: Vec<&str> = reasons.into_iter().take(REASONS_SHOWN).map(|(reason, _)| reason.as_str()).collect();
-        let who = [policy.to_string(), schedulers.to_string(), hint.to_string()];
-        let rungs = Rung::ALL.map(|rung| percent(share(rung), 1));
-        let refused = percent(refused as f64 / figures.joins.max(1) as f64, 1);
+        let (hint, rungs) = match policy.is_core() {
+            true => (hint.to_string(), Rung::ALL.map(|rung| percent(share(rung), 1))),
+            false => ("-".to_owned(), Rung::ALL.map(|_| "-".to_owned())),
+        };
+        let who = [policy.to_string(), schedulers.to_string(), hint];
+        let refused = percent(figures.refused_share(), 1);
         table.add_row(who.into_iter().chain(rungs).chain([refused, mostly.join(", ")]));
     }
     table
@@ -86,7 +96,7 @@ pub fn verdicts(verdicts: &[Verdict]) -> String {
             verdict.hint.to_string(),
             verdict.what.to_owned(),
             format!("<= {:.3}", verdict.goal),
-            format!("{:.3}", verdict.figure),
+            verdict.figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.3}")),
             if verdict.met { "met".to_owned() } else { "MISSED".to_owned() },
         ]);
     }
@@ -101,10 +111,11 @@ pub fn comparison(recorded: &Figures, replayed: &Figures) -> String {
     let mut row = |name: &str, [recorded, replayed]: [String; 2]| {
         table.add_row([name.to_owned(), recorded, replayed]);
     };
-    row("max/mean", both(&|figures| format!("{:.2}", figures.max_mean)));
+    row("max/mean", both(&max_mean));
     row("over capacity", both(&|figures| percent(figures.over_capacity, 2)));
     row("fullest node", both(&|figures| percent(figures.max_share, 0)));
     row("participants", both(&|figures| figures.joins.to_string()));
+    row("got no place", both(&|figures| percent(figures.refused_share(), 1)));
     row("rooms placed", both(&|figures| figures.placed.to_string()));
     for rung in Rung::ALL {
         let share = |figures: &Figures| figures.rungs.get(&rung).copied().unwrap_or(0) as f64;
@@ -118,7 +129,7 @@ pub fn comparison(recorded: &Figures, replayed: &Figures) -> String {
         row(&format!("refused: {reason}"), both(&|f| f.refusals.get(reason).copied().unwrap_or(0).to_string()));
     }
     row("violations", ["-".to_owned(), replayed.violations.total().to_string()]);
-    format!("{}\n", table.trim_fmt())
+    format!("{}\n\n{DOORS}\n", table.trim_fmt())
 }
 
 /// What each node got, recorded and replayed: all, or those that differ most.
@@ -137,6 +148,10 @@ pub fn nodes(names: &[&str], recorded: &[NodeFigures], replayed: &[NodeFigures])
     let rest = names.len().saturating_sub(MOST_NODES_SHOWN);
     let rest = if rest > 0 { format!("and {rest} nodes that differ less\n") } else { String::new() };
     format!("{}\n{rest}", table.trim_fmt())
+}
+
+fn max_mean(figures: &Figures) -> String {
+    figures.max_mean.map_or_else(|| "-".to_owned(), |max_mean| format!("{max_mean:.2}"))
 }
 
 /// A table without lines, numbers to the right.

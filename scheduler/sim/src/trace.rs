@@ -2,6 +2,9 @@
 //!
 //! Times are ms since the recording began, on the scheduler's own monotonic clock, and never go back. Rooms carry a hash
 //! instead of their name; users and addresses are not in it.
+//!
+//! Nor is what happens at the nodes' doors, which no scheduler sees: whoever a door turned away is in it as a lookup that
+//! nobody came from. So what is counted as refused, or over capacity, in a recording are lookups.
 
 use std::io::{self, BufRead};
 

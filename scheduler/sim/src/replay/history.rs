@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use roost_proto::error::Code;
 use roost_proto::id::{Carrier, NamespaceId, NodeId, Region, RoomKey};
 use roost_proto::lookup::Outcome as Answered;
 use roost_proto::report::{Description, Mode};
@@ -166,11 +167,8 @@ impl History {
                 *self.placed.entry(*node).or_default() += 1;
             }
         }
-        for counted in &line.rejection_counts {
-            *self.figures.refusals.entry(counted.reason.as_str().to_owned()).or_default() += 1;
-        }
-        if let Some(code) = line.code.filter(|_| line.rejection_counts.is_empty()) {
-            *self.figures.refusals.entry(code.as_str().to_owned()).or_default() += 1;
+        if line.outcome.is_none() {
+            self.figures.count_refused(&line.rejection_counts, line.code.unwrap_or(Code::NoNode));
         }
         self.over += u64::from(line.rejection_counts.iter().any(|counted| is_full(counted.reason)));
     }
@@ -198,6 +196,7 @@ impl History {
                 Some(asked) => asked,
                 None => (when(line.at_ms), stranger),
             };
+            self.figures.admitted += u64::from(!is_resident);
             room.inside.push_back(self.visits.len());
             self.visits.push(Visit { at, room: room.number, client, leaves_at: None });
         }
@@ -296,7 +295,7 @@ impl History {
     fn recorded(&mut self, nodes: &[NodePlan]) -> Outcome {
         let mut figures = std::mem::take(&mut self.figures);
         let mut found: Vec<NodeFigures> = vec![NodeFigures::default(); nodes.len()];
-        let mut measured = 0.0;
+        let mut measured = Vec::new();
         // A node that came later was empty before.
         for sample in &mut self.samples {
             sample.demand.resize(nodes.len(), 0);
@@ -305,14 +304,13 @@ impl History {
                 figures.max_share = figures.max_share.max(share(node, *demand));
             }
             if let Some(max_mean) = max_mean(&sample.demand).filter(|_| sample.at >= when(SETTLED_MS)) {
-                figures.max_mean += max_mean;
-                measured += 1.0;
+                measured.push(max_mean);
             }
         }
         for (node, placed) in &self.placed {
             found[*node].placed = *placed;
         }
-        figures.max_mean /= f64::max(measured, 1.0);
+        figures.max_mean = (!measured.is_empty()).then(|| measured.iter().sum::<f64>() / measured.len() as f64);
         let residents = self.visits.iter().filter(|visit| visit.at == Millis(0)).count() as u64;
         figures.joins = self.visits.len() as u64 - residents;
         figures.over_capacity = self.over as f64 / self.visits.len().max(1) as f64;

@@ -3,7 +3,8 @@
 //!
 //! Rooms get as many participants at the times that were recorded. What a participant costs is fitted to each node's
 //! reports (least squares); what is above that is the machine's own business and stays with it. `avoid` is not replayed,
-//! for it answers what happened then. Of rooms that other schedulers placed the client's region is taken for the node's.
+//! for it answers what happened then. Whom a node's door turned away is not in a trace: they look the room up, no more.
+//! When it is replayed, a door that turns somebody away is counted as in a simulation. Of rooms that other schedulers placed the client's region is taken for the node's.
 
 mod cost;
 mod history;

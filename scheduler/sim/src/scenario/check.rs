@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use roost_proto::geography;
 use roost_proto::id::NodeId;
+use roost_proto::report::Mode;
 use roost_scheduler_core::time::{DEFAULT_LEASE_MS, REPORT_EVERY_MS};
 use roost_server::{ConfigError, Shared};
 
@@ -102,6 +103,7 @@ fn nodes(scenario: &Scenario, shared: &Shared) -> Checked {
             }
         }
         node(&key, group, shared, scenario.duration_s)?;
+        residents(&key, group, scenario, shared)?;
     }
     Ok(())
 }
@@ -153,6 +155,22 @@ fn node(key: &str, group: &NodeGroup, shared: &Shared, duration_s: f64) -> Check
         }
     }
     Ok(())
+}
+
+/// Rooms are there from the beginning only where they could have come to be.
+fn residents(key: &str, group: &NodeGroup, scenario: &Scenario, shared: &Shared) -> Checked {
+    let refused =
+        |expected: &str| Err(ConfigError::wrong(&format!("{key}.initial_rooms"), group.initial_rooms, expected));
+    let namespace = group.residents_namespace(&scenario.clients);
+    if group.initial_rooms == 0 {
+        Ok(())
+    } else if matches!(group.mode, Mode::BlockNewParticipants | Mode::Maintenance) {
+        refused("0, because the node's mode lets nobody in")
+    } else if !shared.namespaces.of(namespace).allows(&group.region) {
+        refused(&format!("0, because {} is outside the fence of the namespace {namespace}", group.region))
+    } else {
+        Ok(())
+    }
 }
 
 fn clients(scenario: &Scenario, shared: &Shared) -> Checked {

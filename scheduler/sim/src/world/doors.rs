@@ -28,6 +28,7 @@ impl World<'_> {
             Knocked::In { opened_as } => {
                 self.nodes[node].enter(room);
                 self.guests[visit as usize].place = Place::Inside { node, opened_as };
+                self.tally.admitted();
                 self.settling.opened(self.plan.visits[visit as usize].room);
                 self.check_admission(visit, node);
             }
@@ -114,7 +115,7 @@ impl World<'_> {
     fn refused_at_door(&mut self, visit: u32, node: usize, reason: Reason) {
         let room = &self.plan.rooms[self.plan.visits[visit as usize].room as usize].key;
         let is_open_here = self.nodes[node].holdings.get(room).is_some();
-        self.tally.refused_at_door(reason);
+        self.tally.refused_at_door(reason, is_open_here);
         if is_open_here && reason == Reason::FullParticipants {
             self.tally.over();
             self.turn_away(visit, node);

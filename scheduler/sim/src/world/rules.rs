@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use roost_proto::id::{NodeId, RoomKey};
 use roost_proto::report::Mode;
+use roost_proto::time::Millis;
 use serde::{Deserialize, Serialize};
 
 use super::World;
 use super::lookups::request;
-use crate::scheduler::Mind;
 
 /// How often each rule was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -49,12 +49,10 @@ impl Violations {
 impl World<'_> {
     /// A scheduler is about to give the visit's room to a node.
     pub(super) fn check_grant(&mut self, visit: u32, scheduler: usize, node: &NodeId) {
-        let Mind::Core(core) = &self.schedulers[scheduler].mind else { return };
-        let takes_rooms = core.view.node(node).is_some_and(|node| node.report.mode == Mode::Serving);
+        let Some(node) = self.numbers.get(node).copied() else { return };
+        let takes_rooms = self.schedulers[scheduler].mode_of(node) == Some(Mode::Serving);
         self.tally.violations.mode += u64::from(!takes_rooms);
-        if let Some(node) = self.numbers.get(node).copied() {
-            self.check_place(visit, node);
-        }
+        self.check_place(visit, node);
     }
 
     /// The visit's room is given to a node, whatever that says of itself.
@@ -72,14 +70,15 @@ impl World<'_> {
         violations.ladder += u64::from(!is_on_ladder(&request, description));
     }
 
-    /// A participant was let in.
+    /// A participant was let in. Who is there from the beginning came under rules that may have been others.
     pub(super) fn check_admission(&mut self, visit: u32, node: usize) {
         let room = &self.plan.rooms[self.plan.visits[visit as usize].room as usize].key;
+        let is_new = self.plan.visits[visit as usize].at > Millis(0);
         let is_closed = matches!(self.nodes[node].mode, Mode::BlockNewParticipants | Mode::Maintenance);
         let most = self.plan.namespaces.of(&room.namespace).max_participants_per_room;
         let inside = self.nodes[node].holdings.get(room).map_or(0, |hold| hold.guests);
-        self.tally.violations.mode += u64::from(is_closed);
-        self.tally.violations.limits += u64::from(most > 0 && inside > most);
+        self.tally.violations.mode += u64::from(is_new && is_closed);
+        self.tally.violations.limits += u64::from(is_new && most > 0 && inside > most);
         let is_split = self.tally.homes.enter(room, node);
         self.tally.violations.homes += u64::from(is_split);
         self.check_limits(node);
@@ -158,6 +157,147 @@ impl Homes {
             if *inside == 0 {
                 self.rooms.remove(room);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{NodePlan, Plan, RoomPlan, Visit};
+    use crate::policies::PolicyName;
+    use crate::scenario::{ClientGroup, Delays, Jicofo, PerParticipant};
+    use crate::world::{Setting, World};
+    use roost_agent_core::hold::Offer;
+    use roost_proto::id::{Epoch, Incarnation};
+    use roost_proto::report::{Capacity, Description, MediaKind};
+
+    #[test]
+    fn a_room_for_a_node_that_said_it_takes_none_is_seen() {
+        let mut plan = plan();
+        plan.nodes[1].mode = Mode::Draining;
+        let mut world = heard(&plan);
+        world.check_grant(0, 0, &plan.nodes[0].id);
+        assert_eq!(world.tally.violations, Violations::default());
+        world.check_grant(0, 0, &plan.nodes[1].id);
+        assert_eq!(world.tally.violations, Violations { mode: 1, ..Violations::default() });
+        world.check_opening(1);
+        assert_eq!(world.tally.violations.mode, 2, "nor may it open one");
+    }
+
+    #[test]
+    fn a_scheduler_is_held_to_what_it_has_heard_only() {
+        let plan = plan();
+        let mut world = heard(&plan);
+        world.nodes[0].mode = Mode::Draining;
+        world.check_grant(0, 0, &plan.nodes[0].id);
+        assert_eq!(world.tally.violations.total(), 0, "the report is under way");
+        let mut world = World::new(&plan, SETTING);
+        world.check_grant(0, 0, &plan.nodes[0].id);
+        assert_eq!(world.tally.violations.mode, 1, "it has said nothing");
+    }
+
+    #[test]
+    fn a_participant_against_the_mode_is_seen() {
+        let plan = plan();
+        let mut world = World::new(&plan, SETTING);
+        world.nodes[0].mode = Mode::Maintenance;
+        admit(&mut world, 0, 0);
+        assert_eq!(world.tally.violations, Violations { mode: 1, ..Violations::default() });
+    }
+
+    #[test]
+    fn one_participant_too_many_is_seen() {
+        let mut plan = plan();
+        let mut world = World::new(&plan, SETTING);
+        admit(&mut world, 0, 0);
+        assert_eq!(world.tally.violations.total(), 0);
+        admit(&mut world, 1, 0);
+        assert_eq!(world.tally.violations.total(), 0, "two are what it takes");
+        admit(&mut world, 2, 0);
+        assert_eq!(world.tally.violations, Violations { limits: 1, ..Violations::default() });
+        plan.namespaces.0.entry(plan.rooms[0].key.namespace.clone()).or_default().max_participants_per_room = 1;
+        let mut world = World::new(&plan, SETTING);
+        admit(&mut world, 0, 0);
+        admit(&mut world, 1, 0);
+        assert_eq!(world.tally.violations, Violations { limits: 1, ..Violations::default() });
+    }
+
+    #[test]
+    fn participants_of_one_room_on_two_nodes_are_seen() {
+        let plan = plan();
+        let mut world = World::new(&plan, SETTING);
+        admit(&mut world, 0, 0);
+        world.went(0);
+        admit(&mut world, 1, 1);
+        assert_eq!(world.tally.violations.total(), 0, "the first has left");
+        admit(&mut world, 2, 0);
+        assert_eq!(world.tally.violations, Violations { homes: 1, ..Violations::default() });
+    }
+
+    const SETTING: Setting = Setting { policy: PolicyName::Roost, schedulers: 1, seed: 0, keep_samples: false };
+
+    /// A world whose scheduler has heard of all nodes.
+    fn heard(plan: &Plan) -> World<'_> {
+        let mut world = World::new(plan, SETTING);
+        while let Some((at, what)) = world.next().filter(|(at, _)| *at < plan.warm_up) {
+            world.now = at;
+            world.happen(what);
+        }
+        world.now = plan.warm_up;
+        world.wake(0);
+        world
+    }
+
+    /// Lets the participant in as no door would.
+    fn admit(world: &mut World<'_>, visit: u32, node: usize) {
+        let room = &world.plan.rooms[0].key;
+        let there = &mut world.nodes[node];
+        if there.holdings.get(room).is_none() {
+            there.holdings.begin_open(room, Offer { incarnation: Incarnation(1), epoch: Epoch(1) }, world.now);
+        }
+        there.enter(room);
+        world.check_admission(visit, node);
+    }
+
+    /// Two nodes for two participants each, and a room that three come to.
+    fn plan() -> Plan {
+        let node = |id: &str| NodePlan {
+            id: NodeId::new(id).unwrap(),
+            description: Description {
+                region: "eu".parse().unwrap(),
+                carriers: vec![],
+                namespaces: vec![],
+                priority: 0,
+                signaling_url: format!("wss://{id}.example"),
+                link_url: format!("wss://{id}.example"),
+                media: MediaKind::Synthetic,
+                capacity: Capacity { participants: 2, ..Capacity::default() },
+                temporary: false,
+                version: String::new(),
+            },
+            mode: Mode::Serving,
+            mode_changes: vec![],
+            report_every_ms: [1_000, 1_000],
+            per_participant: PerParticipant::default(),
+            frozen_load: false,
+            background: vec![],
+            spells: vec![(Millis(0), Millis(30_000))],
+        };
+        let visit = Visit { at: Millis(20_000), room: 0, client: 0, leaves_at: None };
+        Plan {
+            nodes: vec![node("a"), node("b")],
+            clients: vec![ClientGroup::default()],
+            rooms: vec![RoomPlan { key: RoomKey::new("default", "x").unwrap(), size: 3, hint: None }],
+            visits: vec![visit; 3],
+            residents: vec![],
+            namespaces: Default::default(),
+            delays: Delays::default(),
+            jicofo: Jicofo::default(),
+            warm_up: Millis(15_000),
+            end: Millis(30_000),
+            measure_from: Millis(15_000),
+            sample_ms: 1_000,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use roost_proto::error::Reason;
+use roost_proto::error::{Code, Reason, ReasonCount};
 use roost_proto::policy::Rung;
 use roost_proto::time::Millis;
 use roost_scheduler_core::place::NoNode;
@@ -15,24 +15,32 @@ use crate::node::SimNode;
 use crate::plan::{NodePlan, Plan};
 use crate::policies::PolicyName;
 
-/// The figures of a run, or of several: the first three are means over the runs, the others sums.
+/// The figures of a run, or of several: the first three are means over the runs (the first over those that have it), the
+/// others sums.
 ///
 /// A participant who was turned away by a full node counts as that node's: what is measured is where rooms were put.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Figures {
-    /// The fullest node's participants over the mean of all nodes.
-    pub max_mean: f64,
+    /// The fullest node's participants over the mean of all nodes; none if nobody was anywhere when load was looked at.
+    pub max_mean: Option<f64>,
     /// Participants for whom there was no place, as a share of all.
     pub over_capacity: f64,
     /// The fullest node's participants as a share of its capacity, by number or by CPU, whichever is more.
     pub max_share: f64,
     /// Participants who came.
     pub joins: u64,
+    /// Those of them who got in.
+    pub admitted: u64,
+    /// Those of them who got no place, each once, by what kept them out: of several nodes' reasons the one that is checked
+    /// last ([`Reason::ALL`]), which is that of the node that came nearest to taking them. At a node's door it begins with
+    /// `door`; it is `avoided` where each such node's door had turned them away from a room that was only granted.
+    pub refused: BTreeMap<String, u64>,
     /// Rooms that were given a node.
     pub placed: u64,
     /// By the rung that their node was on.
     pub rungs: BTreeMap<Rung, u64>,
-    /// Refusals by their reason; those at a node's door begin with `door`.
+    /// Lookups that were refused, by each reason that a node had; and at the doors, also of those who got in elsewhere after
+    /// that.
     pub refusals: BTreeMap<String, u64>,
     /// Grants that another scheduler's came before.
     pub conflicts: u64,
@@ -69,6 +77,8 @@ pub(super) struct Tally {
     promised: Vec<f64>,
     nodes: Vec<NodeFigures>,
     deciding: Duration,
+    /// The sum of what was measured of max/mean, and how often.
+    max_mean: f64,
     measured: u32,
     samples: Option<Vec<Sample>>,
 }
@@ -85,6 +95,7 @@ impl Tally {
             promised: vec![0.0; plan.nodes.len()],
             nodes: vec![NodeFigures::default(); plan.nodes.len()],
             deciding: Duration::ZERO,
+            max_mean: 0.0,
             measured: 0,
             samples: keep_samples.then(Vec::new),
         }
@@ -92,6 +103,10 @@ impl Tally {
 
     pub(super) fn came(&mut self) {
         self.figures.joins += 1;
+    }
+
+    pub(super) fn admitted(&mut self) {
+        self.figures.admitted += 1;
     }
 
     pub(super) fn decided(&mut self, took: Duration) {
@@ -122,19 +137,24 @@ impl Tally {
         &self.promised
     }
 
+    /// Somebody gets no place, for this reason alone.
     pub(super) fn refused(&mut self, reason: &str) {
-        *self.figures.refusals.entry(reason.to_owned()).or_default() += 1;
+        count(&mut self.figures.refusals, reason);
+        count(&mut self.figures.refused, reason);
     }
 
-    pub(super) fn refused_at_door(&mut self, reason: Reason) {
-        self.refused(&format!("door {}", reason.as_str()));
+    /// A door lets somebody not in; if that `is_final`, they get no place.
+    pub(super) fn refused_at_door(&mut self, reason: Reason, is_final: bool) {
+        let reason = format!("door {}", reason.as_str());
+        count(&mut self.figures.refusals, &reason);
+        if is_final {
+            count(&mut self.figures.refused, &reason);
+        }
     }
 
     /// A lookup found no node, for these reasons.
     pub(super) fn rejected(&mut self, refused: &NoNode) {
-        for counted in &refused.counts {
-            self.refused(counted.reason.as_str());
-        }
+        self.figures.count_refused(&refused.counts, Code::NoNode);
         if refused.counts.iter().any(|counted| is_full(counted.reason)) {
             self.over();
         }
@@ -155,7 +175,7 @@ impl Tally {
         if now >= plan.measure_from
             && let Some(max_mean) = max_mean(&demand)
         {
-            self.figures.max_mean += max_mean;
+            self.max_mean += max_mean;
             self.measured += 1;
         }
         if let Some(samples) = &mut self.samples {
@@ -165,7 +185,7 @@ impl Tally {
 
     pub(super) fn finish(self) -> Run {
         let mut figures = self.figures;
-        figures.max_mean /= f64::from(self.measured.max(1));
+        figures.max_mean = (self.measured > 0).then(|| self.max_mean / f64::from(self.measured));
         figures.over_capacity = self.over as f64 / (figures.joins + self.residents).max(1) as f64;
         figures.violations = self.violations;
         Run { figures, nodes: self.nodes, deciding: self.deciding, samples: self.samples.unwrap_or_default() }
@@ -173,16 +193,34 @@ impl Tally {
 }
 
 impl Figures {
+    /// A lookup was refused for these reasons; if there are none, as where no node is known, for what the code says.
+    pub(crate) fn count_refused(&mut self, counts: &[ReasonCount], code: Code) {
+        for counted in counts {
+            count(&mut self.refusals, counted.reason.as_str());
+        }
+        let nearest = counts.iter().map(|counted| counted.reason).max();
+        if nearest.is_none() {
+            count(&mut self.refusals, code.as_str());
+        }
+        count(&mut self.refused, nearest.map_or(code.as_str(), Reason::as_str));
+    }
+
+    /// Those who got no place, as a share of those who came.
+    #[must_use]
+    pub fn refused_share(&self) -> f64 {
+        self.refused.values().sum::<u64>() as f64 / self.joins.max(1) as f64
+    }
+
     /// Those of several runs of equal weight.
     #[must_use]
     pub fn of(runs: &[Self]) -> Self {
         let count = runs.len().max(1) as f64;
         let mut all = Self::default();
         for run in runs {
-            all.max_mean += run.max_mean / count;
             all.over_capacity += run.over_capacity / count;
             all.max_share += run.max_share / count;
             all.joins += run.joins;
+            all.admitted += run.admitted;
             all.placed += run.placed;
             all.conflicts += run.conflicts;
             all.decisions += run.decisions;
@@ -190,12 +228,21 @@ impl Figures {
             for (rung, placed) in &run.rungs {
                 *all.rungs.entry(*rung).or_default() += placed;
             }
+            for (reason, refused) in &run.refused {
+                *all.refused.entry(reason.clone()).or_default() += refused;
+            }
             for (reason, refused) in &run.refusals {
                 *all.refusals.entry(reason.clone()).or_default() += refused;
             }
         }
+        let measured: Vec<f64> = runs.iter().filter_map(|run| run.max_mean).collect();
+        all.max_mean = (!measured.is_empty()).then(|| measured.iter().sum::<f64>() / measured.len() as f64);
         all
     }
+}
+
+fn count(counts: &mut BTreeMap<String, u64>, reason: &str) {
+    *counts.entry(reason.to_owned()).or_default() += 1;
 }
 
 /// The fullest node's participants over the mean of all; none where nobody is.

@@ -95,6 +95,27 @@ fn a_scenario_that_cannot_be_is_refused_with_key_value_and_reason() {
 }
 
 #[test]
+fn rooms_that_could_not_be_there_are_refused() {
+    let change = |from: &str, to: &str| GOOD.replace(from, to);
+    for (text, expected) in [
+        (
+            change("capacity", "mode = 'maintenance'\ninitial_rooms = 1\ninitial_participants = 2\ncapacity"),
+            "nodes[0].initial_rooms: 1: expected 0, because the node's mode lets nobody in",
+        ),
+        (
+            change("capacity", "initial_rooms = 1\ninitial_participants = 2\ncapacity")
+                + "[namespaces.default]\nfence = ['eu']",
+            "nodes[0].initial_rooms: 1: expected 0, because cn/east is outside the fence of the namespace default",
+        ),
+    ] {
+        let error = refused(&text, "").unwrap_or_default();
+        assert!(error.contains(expected), "{expected}\n{error}");
+    }
+    let draining = change("capacity", "mode = 'draining'\ninitial_rooms = 1\ninitial_participants = 2\ncapacity");
+    assert_eq!(refused(&draining, ""), None, "its rooms may stay");
+}
+
+#[test]
 fn more_participants_than_a_run_takes_are_refused() {
     let change = |from: &str, to: &str| GOOD.replace(from, to);
     for (text, expected) in [

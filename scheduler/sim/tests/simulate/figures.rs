@@ -36,7 +36,7 @@ fn restated_rules_come_to_what_is_known_of_them() {
     let loaded = shipped("a.toml");
     let of = |policy, schedulers| figures(&loaded, policy, schedulers, Hint::None, 3);
     let near = |figures: Figures, max_mean: f64, over: f64| {
-        assert!((figures.max_mean / max_mean - 1.0).abs() < 0.15, "{max_mean}: {figures:?}");
+        assert!((figures.max_mean.unwrap() / max_mean - 1.0).abs() < 0.15, "{max_mean}: {figures:?}");
         assert!((figures.over_capacity - over).abs() < 0.03, "{over}: {figures:?}");
     };
     near(of(PolicyName::LivekitRandom, 1), 1.53, 0.06);
@@ -44,8 +44,8 @@ fn restated_rules_come_to_what_is_known_of_them() {
     near(of(PolicyName::LivekitTwoChoiceCpu, 1), 1.39, 0.033);
     near(of(PolicyName::JicofoCorrected, 1), 1.33, 0.028);
     near(of(PolicyName::Oracle, 5), 1.11, 0.002);
-    assert!(of(PolicyName::LivekitLowestRooms, 1).max_mean > 2.5);
-    assert!(of(PolicyName::JicofoCorrected, 50).max_mean > 1.8, "a correction that others do not know of");
+    assert!(of(PolicyName::LivekitLowestRooms, 1).max_mean > Some(2.5));
+    assert!(of(PolicyName::JicofoCorrected, 50).max_mean > Some(1.8), "a correction that others do not know of");
 }
 
 /// `make sim` holds it to the goals with all seeds; a few of them are off by chance.
@@ -68,7 +68,7 @@ fn few_seeds_come_near_the_goals_of_all() {
                 "over capacity %" => verdict.goal + 1.0,
                 _ => verdict.goal,
             };
-            assert!(verdict.figure <= allowed, "{name}: {verdict:?}");
+            assert!(verdict.figure.unwrap() <= allowed, "{name}: {verdict:?}");
         }
     }
 }

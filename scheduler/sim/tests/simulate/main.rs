@@ -3,6 +3,7 @@
 
 mod bad_scenarios;
 mod figures;
+mod refused;
 mod replay;
 mod rules;
 

@@ -92,6 +92,19 @@ fn who_was_refused_tries_again_and_a_changed_configuration_may_let_them_in() {
 }
 
 #[test]
+fn who_is_refused_because_no_node_is_known_is_counted() {
+    let replay = read(&[lookup(9_000, "x", json!({ "code": "no_node" }))]);
+    let replayed = replay.run(1, |_, _| {});
+    let once = [("no_node".to_owned(), 1)].into();
+    for Outcome { figures, .. } in [&replay.recorded, &replayed] {
+        assert_eq!((&figures.refused, &figures.refusals, figures.joins), (&once, &once, 1));
+        assert_eq!((figures.refused_share(), figures.max_mean), (1.0, None));
+    }
+    let text = roost_sim::table::comparison(&replay.recorded.figures, &replayed.figures);
+    assert!(text.contains("a trace has nobody whom a node's door turned away"), "{text}");
+}
+
+#[test]
 fn what_a_machine_does_besides_goes_on() {
     let mut lines = vec![node(0, "a", 0, 300), node(0, "b", 0, 0)];
     lines.push(lookup(6_000, "x", json!({ "outcome": "placed", "node": "b" })));
