@@ -59,6 +59,10 @@ pub(crate) enum Failure {
     Address(String),
     #[error("a listener failed")]
     Io(#[from] std::io::Error),
+    #[error("standard output: expected one that can be written to")]
+    Output(#[source] std::io::Error),
+    #[error("--plot {}: expected a folder that can be written to", path.display())]
+    Folder { path: std::path::PathBuf, source: std::io::Error },
     #[error(transparent)]
     Trace(#[from] roost_sim::trace::TraceError),
     #[error(transparent)]
@@ -71,6 +75,16 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Whether whoever read the output has had enough of it, as `head` has after ten lines.
+    pub(crate) fn is_closed_output(&self) -> bool {
+        match self {
+            Self::Output(source) | Self::Config(roost_server::ConfigError::Write { source }) => {
+                source.kind() == std::io::ErrorKind::BrokenPipe
+            }
+            _ => false,
+        }
+    }
+
     /// The process's exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
@@ -78,6 +92,7 @@ impl Failure {
             Self::Listen(ListenError::Address { .. }) | Self::Geo(_) => 2,
             Self::Listen(ListenError::Unavailable { .. }) | Self::Io(_) | Self::Ended => 1,
             Self::Trace(_) | Self::Plot(_) | Self::Missed { .. } | Self::Address(_) => 1,
+            Self::Output(_) | Self::Folder { .. } => 1,
         }
     }
 }

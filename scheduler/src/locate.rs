@@ -93,9 +93,9 @@ pub(crate) fn print(flags: &Flags) -> Result<(), Failure> {
         let located = Located { ip, city, asn };
         if flags.json {
             let line = serde_json::to_string(&located).expect("it has string keys only");
-            writeln!(out, "{line}")?;
+            writeln!(out, "{line}").map_err(Failure::Output)?;
         } else {
-            write!(out, "{located}")?;
+            write!(out, "{located}").map_err(Failure::Output)?;
         }
     }
     Ok(())

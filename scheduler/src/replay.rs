@@ -1,7 +1,7 @@
 //! `roost-scheduler replay`: yesterday's traffic once more, with another configuration.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,8 @@ use roost_proto::id::NodeId;
 use roost_server::config;
 use roost_sim::picture::{self, Picture};
 use roost_sim::progress::Progress;
-use roost_sim::replay::{self, Outcome, Replay};
+use roost_sim::replay::{self, Namespaces, Outcome, Replay};
+use roost_sim::runner::decisions_per_second;
 use roost_sim::table;
 use roost_sim::trace::{self, TraceError};
 use roost_sim::world::NodeFigures;
@@ -18,6 +19,7 @@ use serde::Serialize;
 
 use crate::config::Settings;
 use crate::error::Failure;
+use crate::simulate::{make_folder, print_json};
 
 #[derive(Debug, Args)]
 pub(crate) struct Flags {
@@ -43,6 +45,8 @@ struct Comparison<'a> {
     recorded: &'a Outcome,
     replayed: &'a Outcome,
     nodes: BTreeMap<&'a NodeId, NodeComparison>,
+    /// Of the core on one processor, in real time: differs from run to run. None if it decided nothing.
+    decisions_per_second: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -56,12 +60,9 @@ pub(crate) fn run(flags: &Flags) -> Result<(), Failure> {
     let file = flags.trace.display().to_string();
     let unreadable = |source| TraceError::Unreadable { file: file.clone(), source };
     let trace = trace::read(BufReader::new(File::open(&flags.trace).map_err(unreadable)?), &file)?;
-    let changed = flags.config.as_deref().map(|path| {
-        // Nothing else of the file bears on where rooms go: the trace has regions and carriers as they were found.
-        config::load::<_, Settings>(&BTreeMap::<String, String>::new(), "scheduler", Some(path))
-    });
-    let namespaces = changed.transpose()?.map(|(_, shared)| shared.namespaces);
-    let replay = replay::read(&trace, namespaces.as_ref())?;
+    flags.plot.as_deref().map(make_folder).transpose()?;
+    let namespaces = flags.config.as_deref().map(namespaces).transpose()?;
+    let replay = replay::read(&trace, namespaces)?;
     drop(trace);
     let progress = Progress::new(&file, "s");
     let replayed = &replay.run(flags.schedulers, |done, all| progress.show(done, all));
@@ -74,18 +75,32 @@ pub(crate) fn run(flags: &Flags) -> Result<(), Failure> {
     if flags.json {
         let pairs = recorded.nodes.iter().zip(&replayed.nodes);
         let nodes = names.into_iter().zip(pairs.map(|(a, b)| NodeComparison { recorded: *a, replayed: *b })).collect();
-        let comparison = Comparison { recorded, replayed, nodes };
-        writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&comparison).map_err(io::Error::other)?)?;
+        let decisions_per_second = decisions_per_second(replayed.figures.decisions, replayed.deciding);
+        print_json(&Comparison { recorded, replayed, nodes, decisions_per_second })?;
     } else {
         let names: Vec<&str> = names.into_iter().map(NodeId::as_str).collect();
         let figures = table::comparison(&recorded.figures, &replayed.figures);
-        write!(io::stdout(), "{figures}\n{}", table::nodes(&names, &recorded.nodes, &replayed.nodes))?;
+        let nodes = table::nodes(&names, &recorded.nodes, &replayed.nodes);
+        write!(io::stdout(), "{figures}\n{nodes}").map_err(Failure::Output)?;
     }
     Ok(())
 }
 
+/// What the file says of namespaces. Regions and carriers of clients are in the trace as they were found.
+fn namespaces(path: &Path) -> Result<Namespaces, Failure> {
+    let (settings, shared) = config::load::<_, Settings>(&BTreeMap::<String, String>::new(), "scheduler", Some(path))?;
+    if !shared.regions.is_empty() || !shared.carriers.is_empty() {
+        // Nobody listens on standard error: the figures are told all the same.
+        let _ = writeln!(
+            io::stderr(),
+            "{}: regions and carriers have no effect: a trace has those of its clients as they were found",
+            path.display()
+        );
+    }
+    Ok(Namespaces { policies: shared.namespaces, known_only: !settings.allow_unknown_namespaces })
+}
+
 fn draw(folder: &Path, file: &str, replay: &Replay, replayed: &Outcome) -> Result<(), Failure> {
-    fs::create_dir_all(folder)?;
     let nodes = replay.plan.nodes.iter();
     let capacities: Vec<u32> = nodes.map(|node| node.description.capacity.participants).collect();
     for (name, subtitle, outcome) in

@@ -8,7 +8,7 @@ use clap::Args;
 use roost_sim::goals::{Verdict, judge};
 use roost_sim::policies::PolicyName;
 use roost_sim::progress::Progress;
-use roost_sim::runner::{Choice, Row, simulate};
+use roost_sim::runner::{Choice, Row, decisions_per_second, simulate};
 use roost_sim::scenario::{self, Hint, Loaded};
 use roost_sim::{picture, table};
 use serde::Serialize;
@@ -50,11 +50,14 @@ struct Outcome<'a> {
     title: &'a str,
     rows: Vec<Row>,
     goals: Vec<Verdict>,
+    /// Of the core on one processor, in real time: differs from run to run. None if it decided nothing.
+    decisions_per_second: Option<f64>,
 }
 
 /// Runs all scenarios. A goal that is missed is a failure.
 pub(crate) fn run(flags: Flags) -> Result<(), Failure> {
     let loaded = flags.scenarios.iter().map(|path| scenario::load(path)).collect::<Result<Vec<_>, _>>()?;
+    flags.plot.as_deref().map(make_folder).transpose()?;
     let choice = Choice {
         seeds: flags.seeds,
         repeats: flags.repeats,
@@ -70,17 +73,19 @@ pub(crate) fn run(flags: Flags) -> Result<(), Failure> {
         let rows = simulate(loaded, &choice, &|done, all| progress.show(done, all));
         drop(progress);
         if let Some(folder) = &flags.plot {
-            draw(folder, loaded, &rows)?;
+            rows.iter().try_for_each(|row| picture::of_row(folder, loaded, row))?;
         }
         let goals = judge(&loaded.scenario, &rows);
         if !flags.json {
-            write!(io::stdout(), "{}\n{}\n", table::figures(&loaded.scenario, &rows), table::verdicts(&goals))?;
+            let figures = table::figures(&loaded.scenario, &rows);
+            write!(io::stdout(), "{figures}\n{}\n", table::verdicts(&goals)).map_err(Failure::Output)?;
         }
-        tell_pace(&rows)?;
-        outcomes.push(Outcome { scenario: &loaded.name, title: &loaded.scenario.title, rows, goals });
+        let decisions_per_second = tell_pace(&rows);
+        let (scenario, title) = (loaded.name.as_str(), loaded.scenario.title.as_str());
+        outcomes.push(Outcome { scenario, title, rows, goals, decisions_per_second });
     }
     if flags.json {
-        writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&outcomes).map_err(io::Error::other)?)?;
+        print_json(&outcomes)?;
     }
     let missed = outcomes.iter().flat_map(|outcome| &outcome.goals).filter(|goal| !goal.met).count();
     if missed == 0 { Ok(()) } else { Err(Failure::Missed { goals: missed }) }
@@ -113,21 +118,22 @@ fn check(loaded: &Loaded, choice: &Choice) -> Result<(), Failure> {
     }
 }
 
-fn draw(folder: &Path, loaded: &Loaded, rows: &[Row]) -> Result<(), Failure> {
-    fs::create_dir_all(folder)?;
-    for row in rows {
-        picture::of_row(folder, loaded, row)?;
-    }
-    Ok(())
+/// The folder for pictures, before anything is run for them.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(folder).map_err(|source| Failure::Folder { path: folder.to_owned(), source })
+}
+
+/// Prints figures for programs.
+pub(crate) fn print_json(figures: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(figures).expect("figures have string keys only");
+    writeln!(io::stdout(), "{text}").map_err(Failure::Output)
 }
 
 /// On standard error, because it differs each time.
-fn tell_pace(rows: &[Row]) -> Result<(), Failure> {
+fn tell_pace(rows: &[Row]) -> Option<f64> {
     let decisions: u64 = rows.iter().map(|row| row.figures.decisions).sum();
-    let seconds: f64 = rows.iter().map(|row| row.deciding.as_secs_f64()).sum();
-    if decisions > 0 {
-        let pace = decisions as f64 / seconds.max(1e-9);
-        writeln!(io::stderr(), "the core decided {decisions} times, {pace:.0} times a second of one processor")?;
-    }
-    Ok(())
+    let pace = decisions_per_second(decisions, rows.iter().map(|row| row.deciding).sum())?;
+    // Nobody listens on standard error: the figures are told all the same.
+    let _ = writeln!(io::stderr(), "the core decided {decisions} times, {pace} times a second of one processor");
+    Some(pace)
 }

@@ -30,6 +30,8 @@ pub struct Plan {
     pub visits: Vec<Visit>,
     pub residents: Vec<Resident>,
     pub namespaces: Policies,
+    /// Lookups in namespaces without a policy of their own are refused.
+    pub known_namespaces_only: bool,
     pub delays: Delays,
     pub jicofo: Jicofo,
     pub warm_up: Millis,
@@ -96,6 +98,7 @@ impl Plan {
             visits: Vec::new(),
             residents: Vec::new(),
             namespaces: loaded.shared.namespaces.clone(),
+            known_namespaces_only: false,
             delays: scenario.delays,
             jicofo: scenario.jicofo,
             warm_up,

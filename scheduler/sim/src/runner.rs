@@ -85,6 +85,12 @@ pub fn simulate(loaded: &Loaded, choice: &Choice, progress: &(impl Fn(usize, usi
     cells.iter().copied().map(row).collect()
 }
 
+/// How often the core decided in a second of one processor, rounded; none if it never did.
+#[must_use]
+pub fn decisions_per_second(decisions: u64, deciding: Duration) -> Option<f64> {
+    (decisions > 0).then(|| (decisions as f64 / deciding.as_secs_f64().max(1e-9)).round())
+}
+
 fn cells(loaded: &Loaded, choice: &Choice) -> Vec<(PolicyName, u16, Hint)> {
     fn chosen<'a, T>(chosen: &'a [T], all: &'a [T]) -> &'a [T] {
         if chosen.is_empty() { all } else { chosen }

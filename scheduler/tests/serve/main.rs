@@ -16,5 +16,6 @@ mod redirect;
 mod redis;
 mod replay;
 mod reports;
+mod simulate;
 mod uplink;
 mod wait;

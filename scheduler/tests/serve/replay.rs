@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use roost_proto::id::{Epoch, RoomKey};
 use roost_proto::report::RoomReport;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::agent::Agent;
 use crate::process::Scheduler;
@@ -68,6 +68,52 @@ fn a_trace_that_cannot_be_read_is_named_with_its_line() {
     assert!(told(&[file]).contains(&format!("{file}:2: expected a line of a trace")), "{}", told(&[file]));
 }
 
+#[test]
+fn the_namespaces_of_another_configuration_hold_and_what_has_no_effect_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (trace, config) = (folder.path().join("trace"), folder.path().join("config.toml"));
+    std::fs::write(&trace, TRACE).unwrap();
+    let text = "[scheduler]\nallow_unknown_namespaces = false\n[namespaces.other]\n[carriers.telekom]\nasns = [3320]\n";
+    std::fs::write(&config, text).unwrap();
+    let [trace, config] = [&trace, &config].map(|path| path.to_str().unwrap());
+    let (figures, warning) = replay_and_warn(&[trace, "--config", config, "--json"]);
+    assert_eq!(figures["recorded"]["refused"], json!({ "no_node": 1 }));
+    assert_eq!(figures["replayed"]["refused"], json!({ "namespace_not_allowed": 1 }));
+    assert_eq!(warning.lines().count(), 1);
+    assert!(warning.starts_with(&format!("{config}: regions and carriers have no effect")), "{warning}");
+    std::fs::write(config, text.replace("false", "true").replace("[carriers.telekom]\nasns = [3320]\n", "")).unwrap();
+    let (figures, warning) = replay_and_warn(&[trace, "--config", config, "--json"]);
+    assert_eq!((&figures["replayed"]["refused"], warning.as_str()), (&json!({ "no_node": 1 }), ""));
+    assert!(figures["decisions_per_second"].as_f64().unwrap() > 0.0, "{figures}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_is_named_and_a_closed_pipe_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace");
+    std::fs::write(&path, TRACE).unwrap();
+    let file = path.to_str().unwrap();
+    let replay = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_roost-scheduler"));
+        command.args(["replay", file]).stderr(Stdio::piped());
+        command
+    };
+    let output = replay().args(["--plot", file]).output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    let expected = format!("--plot {file}: expected a folder that can be written to: File exists");
+    assert!(errors.contains(&expected), "{errors}");
+    let mut child = replay().stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(0), ""));
+}
+
+/// Somebody who was refused because no node was known.
+const TRACE: &str = r#"{"line":"header","v":1,"version":"0.1.0"}
+{"line":"lookup","at_ms":9000,"namespace":"default","room":"x","code":"no_node"}
+"#;
+
 /// Two thirds of the clients are in `eu/central`, with two nodes, the others in `us/east`, with one. How many rooms each
 /// node got.
 async fn talk(scheduler: &Scheduler) -> BTreeMap<String, u32> {
@@ -102,7 +148,13 @@ async fn talk(scheduler: &Scheduler) -> BTreeMap<String, u32> {
 }
 
 fn replay(arguments: &[&str]) -> Value {
+    replay_and_warn(arguments).0
+}
+
+/// The figures, and what is told besides.
+fn replay_and_warn(arguments: &[&str]) -> (Value, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_roost-scheduler")).arg("replay").args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    (serde_json::from_slice(&output.stdout).unwrap(), errors)
 }

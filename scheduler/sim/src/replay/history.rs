@@ -1,6 +1,7 @@
 //! The trace read line by line: who came to which room when, and what was decided then.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use roost_proto::error::Code;
 use roost_proto::id::{Carrier, NamespaceId, NodeId, Region, RoomKey};
@@ -275,6 +276,7 @@ impl History {
             visits: self.visits,
             residents: self.residents,
             namespaces: Default::default(),
+            known_namespaces_only: false,
             delays: Delays::default(),
             jicofo: Jicofo::default(),
             warm_up: WARM_UP,
@@ -314,7 +316,8 @@ impl History {
         let residents = self.visits.iter().filter(|visit| visit.at == Millis(0)).count() as u64;
         figures.joins = self.visits.len() as u64 - residents;
         figures.over_capacity = self.over as f64 / self.visits.len().max(1) as f64;
-        Outcome { figures, nodes: found, samples: std::mem::take(&mut self.samples) }
+        let samples = std::mem::take(&mut self.samples);
+        Outcome { figures, nodes: found, deciding: Duration::ZERO, samples }
     }
 }
 

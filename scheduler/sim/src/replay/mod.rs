@@ -9,6 +9,8 @@
 mod cost;
 mod history;
 
+use std::time::Duration;
+
 use roost_proto::policy::Policies;
 use roost_proto::time::Millis;
 use serde::Serialize;
@@ -16,7 +18,7 @@ use serde::Serialize;
 use crate::plan::{MOST_VISITS, Plan};
 use crate::policies::PolicyName;
 use crate::trace::{Trace, TraceError};
-use crate::world::{Figures, NodeFigures, Sample, Setting, run};
+use crate::world::{Figures, NodeFigures, Run, Sample, Setting, run};
 
 /// What is to be replayed, and what came of it when it was recorded.
 #[derive(Debug, Clone)]
@@ -33,15 +35,29 @@ pub struct Outcome {
     /// In the plan's order.
     #[serde(skip)]
     pub nodes: Vec<NodeFigures>,
+    /// How long the core decided, in real time; of a recording nothing is known.
+    #[serde(skip)]
+    pub deciding: Duration,
     /// The load over time.
     #[serde(skip)]
     pub samples: Vec<Sample>,
 }
 
+/// What another configuration says of namespaces.
+#[derive(Debug, Clone, Default)]
+pub struct Namespaces {
+    pub policies: Policies,
+    /// Lookups in others are refused.
+    pub known_only: bool,
+}
+
 /// Reads a trace as the plan of a run in which these policies hold; none: those that held when it was recorded.
-pub fn read(trace: &Trace, namespaces: Option<&Policies>) -> Result<Replay, TraceError> {
+pub fn read(trace: &Trace, namespaces: Option<Namespaces>) -> Result<Replay, TraceError> {
     let mut replay = history::read(trace, MOST_VISITS)?;
-    replay.plan.namespaces = namespaces.unwrap_or(&trace.header.namespaces).clone();
+    // A lookup in a namespace that was not allowed is not in a trace.
+    let recorded = || Namespaces { policies: trace.header.namespaces.clone(), known_only: false };
+    let Namespaces { policies, known_only } = namespaces.unwrap_or_else(recorded);
+    (replay.plan.namespaces, replay.plan.known_namespaces_only) = (policies, known_only);
     Ok(replay)
 }
 
@@ -52,6 +68,7 @@ impl Replay {
         let setting = Setting { policy: PolicyName::Roost, schedulers, seed: 0, keep_samples: true };
         let seconds = |at: Millis| (at.0 / 1_000) as usize;
         let outcome = run(&self.plan, setting, |at| tell(seconds(at), seconds(self.plan.end)));
-        Outcome { figures: outcome.figures, nodes: outcome.nodes, samples: outcome.samples }
+        let Run { figures, nodes, deciding, samples } = outcome;
+        Outcome { figures, nodes, deciding, samples }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use rand::RngExt as _;
 use roost_agent_core::hold::Offer;
+use roost_proto::error::Code;
 use roost_proto::id::{Incarnation, NodeId};
 use roost_proto::policy::Rung;
 use roost_proto::room::{Claim, ClaimState, Expected, Run};
@@ -69,6 +70,10 @@ impl<'a> World<'a> {
             }
         }
         guest.tries += 1;
+        let namespace = &self.plan.rooms[self.plan.visits[visit as usize].room as usize].key.namespace;
+        if self.plan.known_namespaces_only && !self.plan.namespaces.has(namespace) {
+            return self.refuse(visit, Code::NamespaceNotAllowed.as_str());
+        }
         if self.settling.is_over() && self.go_straight(visit) {
             return;
         }

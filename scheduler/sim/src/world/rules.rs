@@ -292,6 +292,7 @@ mod tests {
             visits: vec![visit; 3],
             residents: vec![],
             namespaces: Default::default(),
+            known_namespaces_only: false,
             delays: Delays::default(),
             jicofo: Jicofo::default(),
             warm_up: Millis(15_000),

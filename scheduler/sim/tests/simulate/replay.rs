@@ -1,7 +1,7 @@
 //! Traces as runs: who was there, came, left and was refused.
 
 use roost_proto::policy::Rung;
-use roost_sim::replay::{self, Outcome, Replay};
+use roost_sim::replay::{self, Namespaces, Outcome, Replay};
 use roost_sim::trace;
 use serde_json::{Value, json};
 
@@ -89,6 +89,12 @@ fn who_was_refused_tries_again_and_a_changed_configuration_may_let_them_in() {
     assert_eq!((&same.recorded.figures.refusals, &same.run(1, |_, _| {}).figures.refusals), (&reason, &reason));
     let open = replay::read(&trace, Some(&Default::default())).unwrap().run(1, |_, _| {});
     assert_eq!((open.figures.placed, open.figures.refusals.len()), (1, 0));
+    let closed = Namespaces { known_only: true, ..Namespaces::default() };
+    let closed = replay::read(&trace, Some(closed)).unwrap().run(1, |_, _| {}).figures;
+    assert_eq!((closed.placed, closed.refused), (0, [("namespace_not_allowed".to_owned(), 1)].into()));
+    let policies = trace.header.namespaces.clone();
+    let known = replay::read(&trace, Some(Namespaces { policies, known_only: true })).unwrap();
+    assert_eq!(known.run(1, |_, _| {}).figures.refusals, reason);
 }
 
 #[test]
