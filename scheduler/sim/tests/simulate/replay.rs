@@ -87,7 +87,7 @@ fn who_was_refused_tries_again_and_a_changed_configuration_may_let_them_in() {
     let same = replay::read(&trace, None).unwrap();
     let reason = [("outside_fence".to_owned(), 1)].into();
     assert_eq!((&same.recorded.figures.refusals, &same.run(1, |_, _| {}).figures.refusals), (&reason, &reason));
-    let open = replay::read(&trace, Some(&Default::default())).unwrap().run(1, |_, _| {});
+    let open = replay::read(&trace, Some(Namespaces::default())).unwrap().run(1, |_, _| {});
     assert_eq!((open.figures.placed, open.figures.refusals.len()), (1, 0));
     let closed = Namespaces { known_only: true, ..Namespaces::default() };
     let closed = replay::read(&trace, Some(closed)).unwrap().run(1, |_, _| {}).figures;
