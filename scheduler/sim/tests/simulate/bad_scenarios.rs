@@ -167,6 +167,31 @@ fn rooms_that_cannot_be_are_refused_with_file_line_and_reason() {
     }
 }
 
+#[test]
+fn every_key_of_a_scenario_is_explained() {
+    let readme = fs::read_to_string(folder().join("README.md")).unwrap();
+    let tables = ["", "delays", "nodes", "nodes.mode_changes", "nodes.capacity", "nodes.per_participant"];
+    for table in tables.into_iter().chain(["clients", "arrivals", "arrivals.size", "goals", "jicofo"]) {
+        let lists = ["nodes", "clients", "arrivals", "goals"];
+        let named = match table {
+            "" => "x = 1".to_owned(),
+            "nodes.mode_changes" => "[[nodes]]\nmode_changes = [{ x = 1 }]".to_owned(),
+            _ => match (table.split_once('.'), lists.contains(&table)) {
+                (Some((list, inner)), _) => format!("[[{list}]]\n{inner} = {{ x = 1 }}"),
+                (None, true) => format!("[[{table}]]\nx = 1"),
+                (None, false) => format!("[{table}]\nx = 1"),
+            },
+        };
+        let error = refused(&named, "").unwrap();
+        let (_, keys) = error.split_once("unknown field `x`, expected ").unwrap_or_else(|| panic!("{table}: {error}"));
+        for key in keys.split('`').skip(1).step_by(2) {
+            let path = if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") };
+            let is_explained = readme.contains(&format!("| `{path}` |")) || readme.contains(&format!("| `{path}."));
+            assert!(is_explained, "{path} is not in the table of keys");
+        }
+    }
+}
+
 /// Why the scenario is refused, with `rows` beside it; the error begins with the file.
 fn refused(scenario: &str, rows: &str) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
