@@ -18,6 +18,11 @@ use crate::plan::NodePlan;
 /// How long a room stays open without participants.
 pub(crate) const EMPTY_ROOM_MS: u64 = 20_000;
 
+/// A recorded node may have reported anything. More than this, which nobody believes either, would not fit its counters.
+const MOST_CPUS: u32 = 65_536;
+const MOST_CPU_PERMILLE: u32 = 10_000;
+const MOST_BPS: u64 = 20_000_000_000_000;
+
 /// One node.
 #[derive(Debug)]
 pub(crate) struct SimNode {
@@ -208,10 +213,11 @@ impl SimNode {
             consumers: 0,
         };
         let used = Host {
-            cpu_permille: host.cpu_permille + of(cost.cpu_permille) as u32,
-            memory_used_bytes: host.memory_used_bytes + memory,
-            network_rx_bps: host.network_rx_bps + of(cost.bps),
-            network_tx_bps: host.network_tx_bps + of(cost.bps),
+            cpus: host.cpus.min(MOST_CPUS),
+            cpu_permille: host.cpu_permille.saturating_add(of(cost.cpu_permille) as u32).min(MOST_CPU_PERMILLE),
+            memory_used_bytes: host.memory_used_bytes.saturating_add(memory),
+            network_rx_bps: host.network_rx_bps.saturating_add(of(cost.bps)).min(MOST_BPS),
+            network_tx_bps: host.network_tx_bps.saturating_add(of(cost.bps)).min(MOST_BPS),
             ..host
         };
         self.sampler.fold(self.counters.count(used, now), now);

@@ -125,6 +125,24 @@ fn what_a_machine_does_besides_goes_on() {
     assert!(plan.nodes[1].background.iter().all(|(_, host)| host.cpu_permille < 10));
 }
 
+#[test]
+fn numbers_that_no_machine_has_can_be_replayed() {
+    let mut absurd = node(0, "a", u32::MAX, u32::MAX);
+    for field in ["memory_used_bytes", "memory_total_bytes", "network_rx_bps", "network_tx_bps", "disk_used_bytes"] {
+        absurd["host"][field] = json!(u64::MAX);
+    }
+    (absurd["host"]["cpus"], absurd["streams"]) = (json!(u32::MAX), json!(u32::MAX));
+    let asked = json!({ "outcome": "placed", "node": "b", "expected_participants": u32::MAX });
+    let replay = read(&[
+        absurd,
+        node(0, "b", 0, 0),
+        lookup(9_000, "x", asked),
+        room(9_500, "x", "b", 3),
+        node(90_000, "b", 3, 0),
+    ]);
+    assert_eq!(replay.run(1, |_, _| {}).figures.admitted, 3);
+}
+
 fn read(lines: &[Value]) -> Replay {
     replay::read(&trace(json!({}), lines), None).unwrap()
 }
