@@ -46,9 +46,10 @@ pub struct Node {
 /// A load of all that a node takes.
 const FULL_PERMILLE: u32 = 1_000;
 
-/// In this time 63 % of what a participant uses is in what a node says of its host: it measures once a second, and lets
-/// rises come in the same way (node-agent/core/src/sample.rs).
-const HOST_RISES_MS: u64 = 2_000;
+/// In this time what a node says of its host has come 63 % of its way to what it measures (node-agent/core/src/sample.rs).
+const HOST_RISES_MS: u64 = 1_000;
+/// So far from what is the case a host's load is measured at times.
+const NOISE_PERMILLE: u32 = 40;
 
 /// What a report was to the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,21 +164,30 @@ impl Node {
 
     /// Its load, with what those who came last will add to it.
     fn load_permille(&self) -> u32 {
-        let unfelt = (f64::from(self.report.participants) - self.felt).max(0.0);
-        let coming_permille = (unfelt * 1_000.0 / load::participants_at_capacity(&self.report) as f64) as u32;
         let load = self.load;
         let host_permille = load.cpu_permille.max(load.memory_permille).max(load.bandwidth_permille);
-        load.worst_permille.max(host_permille.saturating_add(coming_permille))
+        let permille = |participants: f64| {
+            (participants * 1_000.0 / load::participants_at_capacity(&self.report) as f64).max(0.0) as u32
+        };
+        let coming_permille = permille(f64::from(self.report.participants) - self.felt);
+        // Where participants alone explain what the host does, they are the better measure.
+        let is_explained = host_permille < permille(self.felt).saturating_add(NOISE_PERMILLE);
+        let predicted_permille = if is_explained { 0 } else { host_permille.saturating_add(coming_permille) };
+        load.worst_permille.max(predicted_permille)
     }
 
-    /// Whoever has come shows in the counts at once, and in what the machine measures only as far as that has risen.
+    /// Whoever has come shows in the counts at once, and in what the machine measures as its agent does: on average since
+    /// the report before, and as far as that has risen.
     fn feel(&mut self, report: &Report, now: Millis) {
-        let participants = f64::from(report.participants);
+        let (before, participants) = (f64::from(self.report.participants), f64::from(report.participants));
+        let on_average = (before + participants) / 2.0;
         let passed = now.since(self.seen) as f64 / HOST_RISES_MS as f64;
-        self.felt = if participants > self.felt && report.incarnation == self.report.incarnation {
-            participants - (participants - self.felt) * (-passed).exp()
-        } else {
+        self.felt = if report.incarnation != self.report.incarnation {
             participants
+        } else if on_average > self.felt {
+            on_average - (on_average - self.felt) * (-passed).exp()
+        } else {
+            on_average
         };
     }
 
@@ -285,7 +295,7 @@ mod tests {
         node.fold(report(2, 40, 600), Vec::new(), Millis(0));
         assert_eq!(node.load_band(), 125, "they have come, and do not show yet");
         node.fold(report(3, 40, 900), Vec::new(), Millis(2_000));
-        assert_eq!(node.load_band(), 130, "37 % of them do not show yet");
+        assert_eq!(node.load_band(), 119, "a seventh of them does not show yet");
         node.fold(report(4, 40, 1_000), Vec::new(), Millis(60_000));
         assert_eq!(node.load_band(), 125);
         node.fold(report(5, 10, 400), Vec::new(), Millis(60_001));

@@ -143,7 +143,7 @@ mod tests {
     fn score(report: &Report, state: NodeState, room: u32) -> NodeScore {
         let (key, region) = (sample::room(&room.to_string()), Region::new("eu/west").unwrap());
         let request = Request { region: Some(&region), ..Request::new(&key, &policy::DEFAULT) };
-        let mut node = Node::new(report.clone(), doubts(&report), Slot(0), Millis(0));
+        let mut node = Node::new(report.clone(), doubts(report), Slot(0), Millis(0));
         node.judge(state);
         NodeScore::of(&node, &request, &Points::of(&request, 0))
     }
