@@ -150,6 +150,7 @@ impl Metrics {
         let result = match result {
             Ok(_) => "ok",
             Err(StoreError::Unavailable { .. }) => "unavailable",
+            Err(StoreError::Refused { .. }) => "refused",
             Err(StoreError::Unknown { .. }) => "unknown",
             Err(StoreError::Corrupt { .. }) => "corrupt",
         };

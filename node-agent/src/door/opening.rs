@@ -70,7 +70,7 @@ async fn ask(node: &Node, store: &Arc<dyn NodeStore>, room: &RoomKey, offer: Off
         Ok(Err(error)) => {
             tracing::warn!(%room, error = %causes(&error), "the store did not open a room");
             Err(match error {
-                StoreError::Unavailable { .. } => OpenFailure::NotDone,
+                StoreError::Unavailable { .. } | StoreError::Refused { .. } => OpenFailure::NotDone,
                 StoreError::Unknown { .. } | StoreError::Corrupt { .. } => OpenFailure::Unknown,
             })
         }

@@ -255,7 +255,7 @@ async fn carry_out(scheduler: &Scheduler, request: UplinkRequest<NodeOperation>,
         None => None,
     };
     let answer = answer.unwrap_or_else(|error| match error {
-        StoreError::Unavailable { reason } => NodeAnswer::Unavailable(reason),
+        StoreError::Unavailable { reason } | StoreError::Refused { reason } => NodeAnswer::Unavailable(reason),
         other => NodeAnswer::Unknown(other.to_string()),
     });
     (request.id, answer, commands)

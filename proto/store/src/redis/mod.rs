@@ -2,12 +2,14 @@
 //!
 //! The ACL user needs `~PREFIX:*` and these commands:
 //! `+evalsha +script|load +info +time +scan +get +set +del +pttl +pexpire +hget +hset +hdel +hmget +hgetall +hvals`
-//! `+xadd +xread +xrevrange +xinfo|stream`, besides what every connection needs (`+auth +hello +select`).
+//! `+xadd +xread +xrevrange +xinfo|stream +client|info`, besides what every connection needs (`+auth +hello +select`).
 
 mod commands;
+mod eviction;
 mod keys;
 mod lately;
 mod record;
+mod refusal;
 mod script;
 mod session;
 mod settings;

@@ -9,17 +9,20 @@ use std::time::{Duration, Instant};
 
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, PushInfo, PushKind, RedisError, ServerErrorKind, Value};
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 
 use roost_proto::hash::BUCKETS;
 use roost_proto::room::Run;
 
+use super::eviction;
 use super::keys::Keys;
+use super::refusal::Dialled;
 use super::script::SCRIPTS;
 use crate::dropped::DroppedReports;
 use crate::error::StoreError;
 use crate::nonce;
 
+/// After a refusal, which costs little and is to be known soon (rule 14), it stays at the first.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LAST: Duration = Duration::from_secs(2);
 
@@ -42,6 +45,8 @@ pub(super) struct Life {
 #[derive(Debug)]
 pub(super) struct Sessions {
     client: Client,
+    dialled: Dialled,
+    is_warned_of_eviction: AtomicBool,
     pub(super) keys: Keys,
     pub(super) dropped: DroppedReports,
     timeout: Duration,
@@ -59,14 +64,22 @@ struct Slot {
 #[derive(Debug, Default)]
 struct Attempt {
     failures: u32,
-    next: Option<Instant>,
-    reason: String,
+    last: Option<Failure>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    sent: Instant,
+    next: Instant,
+    error: StoreError,
 }
 
 impl Sessions {
     pub(super) fn new(client: Client, keys: Keys, timeout: Duration, connections: usize) -> Self {
         let slots = (0..connections.max(1)).map(|_| Slot::default()).collect();
-        Self { client, keys, dropped: DroppedReports::default(), timeout, slots, life: Mutex::new(None) }
+        let dialled = Dialled::of(client.get_connection_info().addr());
+        let (dropped, is_warned_of_eviction, life) = Default::default();
+        Self { client, dialled, is_warned_of_eviction, keys, dropped, timeout, slots, life }
     }
 
     /// Runs and identity as last read, over a connection that is there (it may have to be made).
@@ -135,13 +148,22 @@ impl Sessions {
         if let Some(session) = slot.live() {
             return Ok(session);
         }
+        let asked = Instant::now();
         let mut attempt = slot.attempt.lock().await;
         if let Some(session) = slot.live() {
             return Ok(session);
         }
-        if attempt.next.is_some_and(|next| Instant::now() < next) {
-            return Err(StoreError::Unavailable { reason: attempt.reason.clone() });
+        match &attempt.last {
+            // Others asked at the same time; it was sent after they did.
+            Some(last) if last.sent >= asked => return Err(last.error.clone()),
+            // That it was refused before says nothing of this call: it counts from when it is sent (rule 14).
+            Some(Failure { next, error: StoreError::Refused { .. }, .. }) => sleep_until((*next).into()).await,
+            Some(last) if Instant::now() < last.next => {
+                return Err(StoreError::Unavailable { reason: last.error.to_string() });
+            }
+            _ => {}
         }
+        let sent = Instant::now();
         let late = |_| StoreError::Unavailable { reason: "no connection in time".to_owned() };
         match timeout(self.timeout, self.prepare()).await.map_err(late).flatten() {
             Ok(session) => {
@@ -151,10 +173,11 @@ impl Sessions {
                 Ok(session)
             }
             Err(error) => {
-                let pause = BACKOFF_LAST.min(BACKOFF_FIRST * 2u32.saturating_pow(attempt.failures.min(10)));
+                let is_refused = matches!(error, StoreError::Refused { .. });
+                let doubled = if is_refused { 0 } else { attempt.failures.min(10) };
+                let next = Instant::now() + BACKOFF_LAST.min(BACKOFF_FIRST * 2u32.saturating_pow(doubled));
                 attempt.failures += 1;
-                attempt.next = Some(Instant::now() + pause);
-                attempt.reason = error.to_string();
+                attempt.last = Some(Failure { sent, next, error: error.clone() });
                 Err(error)
             }
         }
@@ -179,10 +202,19 @@ impl Sessions {
                 Ok::<(), SendError>(())
             });
         let connected = self.client.get_multiplexed_async_connection_with_config(&config).await;
-        let connection = connected.map_err(|error| unavailable(&error))?;
-        let session = Session { connection, gone };
-        session.load().await?;
+        let session = Session { connection: connected.map_err(|error| self.dialled.failed(&error))?, gone };
+        let (loaded, memory, told) = tokio::join!(session.load(), session.info("memory"), self.about(&session));
+        loaded?;
+        eviction::check(&memory?, &self.is_warned_of_eviction)?;
+        self.dialled.learn(told.as_deref());
         Ok(session)
+    }
+
+    /// What the server says of a new connection. A user who may not ask only does without rule 14.
+    async fn about(&self, session: &Session) -> Option<String> {
+        let mut about = redis::cmd("CLIENT");
+        about.arg("INFO");
+        if self.dialled.is_literal() { about.query_async(&mut session.connection.clone()).await.ok() } else { None }
     }
 
     /// What a failed call is, and the end of its connection if that is to blame.
@@ -205,6 +237,12 @@ impl Sessions {
 impl Session {
     async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
         self.connection.clone().send_packed_command(command).await.and_then(Value::extract_error)
+    }
+
+    async fn info(&self, section: &str) -> Result<String, StoreError> {
+        let mut info = redis::cmd("INFO");
+        info.arg(section);
+        info.query_async(&mut self.connection.clone()).await.map_err(|error| unavailable(&error))
     }
 
     async fn load(&self) -> Result<(), StoreError> {

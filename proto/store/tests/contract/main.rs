@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod events;
+mod failures;
 mod leases;
 mod made;
 mod property;
+mod proxy;
 mod redis;
 mod rooms;
 mod runs;
