@@ -52,6 +52,12 @@ impl Grace {
         self.lease_ms = self.lease_ms.max(lease_ms.min(MAX_LEASE_MS));
     }
 
+    /// The longest lease of any node that was heard of.
+    #[must_use]
+    pub fn lease_ms(&self) -> u64 {
+        self.lease_ms
+    }
+
     /// The run that a bucket is in; none before the store was reached.
     #[must_use]
     pub fn run(&self, bucket: u8) -> Option<&Run> {

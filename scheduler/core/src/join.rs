@@ -107,12 +107,19 @@ fn granted(view: &View, request: &Request<'_>, room: &Room<'_>, now: Millis) -> 
     }
 }
 
-/// An open room stays where it is, unless its node is proven to be over (rule 12).
+/// An open room stays where it is, unless its node is proven to be dead (rule 13) or over (rule 12). No proof outlives the
+/// run in which it was made, so none counts in a grace.
 fn open(view: &View, request: &Request<'_>, room: &Room<'_>, evidence: &Evidence, now: Millis) -> Step {
     let node = view.node(room.node);
+    let in_grace = view.grace.left_ms(request.key.bucket(), now) > 0;
+    if view.is_dead(room) && !in_grace {
+        return assign(view, request, room.claim(), now);
+    }
+    // As of the last tick, which counts for the brake who is lost together.
     let is_doubtful =
-        node.is_none_or(|node| node.report.incarnation > room.incarnation || view.state(node, now) == NodeState::Lost);
-    if is_doubtful && view.was_silent(room, now) && view.grace.left_ms(room.node.bucket(), now) == 0 {
+        node.is_none_or(|node| node.report.incarnation > room.incarnation || node.state == NodeState::Lost);
+    let is_braked = view.brake().holds() && node.is_none_or(|node| !node.is_over());
+    if is_doubtful && !is_braked && view.was_silent(room, now) && view.grace.left_ms(room.node.bucket(), now) == 0 {
         match &evidence.lease {
             Some((node, incarnation, is_over)) if node == room.node && *incarnation == room.incarnation => {
                 if *is_over {
@@ -282,6 +289,7 @@ mod tests {
         renewed(&mut view, "b", late);
         assert!(matches!(step(&view, late), Step::Existing(_)), "a full lease of silence is not over");
         let lost = READY.plus(4_000);
+        sample::pass(&mut view, late, lost);
         let asked = (sample::node("a"), Incarnation(1));
         assert_eq!(step(&view, lost), Step::Prove { node: asked.0.clone(), incarnation: asked.1 });
         let said = |is_over| Evidence { record_read: false, lease: Some((asked.0.clone(), asked.1, is_over)) };
@@ -290,6 +298,51 @@ mod tests {
             Step::Grant { home, seen, .. } => assert_eq!((home.node.id.as_str(), seen), ("b", Some(claim))),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn an_open_room_is_taken_from_a_dead_process_at_once_and_not_in_a_grace() {
+        let mut view = sample::view(vec![sample::report("a", "eu"), sample::report("b", "eu")]);
+        let claim = sample::claim("a", 7, ClaimState::Open);
+        view.apply(sample::claimed("x", claim.clone(), 0), READY);
+        view.agent_named(&sample::node("a"), Incarnation(1));
+        view.agent_broke(&sample::node("a"));
+        assert!(matches!(step(&view, READY), Step::Existing(home) if home.node.id.as_str() == "a"));
+        assert_eq!(view.agent_refused(&sample::node("a")), Some(Incarnation(1)));
+        match step(&view, READY) {
+            Step::Grant { home, seen, .. } => assert_eq!((home.node.id.as_str(), seen), ("b", Some(claim))),
+            other => panic!("{other:?}"),
+        }
+        let mut in_grace = view.clone();
+        in_grace.see_run(sample::room("x").bucket(), &sample::run("r2"), READY);
+        assert!(matches!(step(&in_grace, READY), Step::Existing(_)));
+        view.apply(sample::reported(sample::numbered("a", 1, 2)), READY);
+        assert!(matches!(step(&view, READY), Step::Existing(_)), "it reports after all");
+        view.agent_refused(&sample::node("a"));
+        view.apply(
+            sample::claimed("x", Claim { incarnation: Incarnation(2), ..sample::claim("a", 8, ClaimState::Open) }, 0),
+            READY,
+        );
+        assert!(matches!(step(&view, READY), Step::Existing(_)), "the next process is another one");
+    }
+
+    #[test]
+    fn while_the_brake_holds_no_room_is_taken_for_silence_and_one_of_the_dead_is() {
+        let names = ["a", "b", "c", "d", "e"];
+        let mut view = sample::view(names.map(|id| sample::report(id, "eu")).to_vec());
+        view.apply(sample::claimed("x", sample::claim("a", 7, ClaimState::Open), 0), READY);
+        view.agent_named(&sample::node("a"), Incarnation(1));
+        view.agent_broke(&sample::node("a"));
+        let lost = READY.plus(4_000);
+        sample::pass(&mut view, READY, lost);
+        assert!(view.brake().holds());
+        view.apply(sample::reported(sample::numbered("e", 1, 2)), lost);
+        assert!(matches!(step(&view, lost), Step::Existing(_)));
+        let mut released = view.clone();
+        released.release_brake();
+        assert!(matches!(step(&released, lost), Step::Prove { .. }));
+        view.agent_refused(&sample::node("a"));
+        assert!(matches!(step(&view, lost), Step::Grant { home, .. } if home.node.id.as_str() == "e"));
     }
 
     #[test]

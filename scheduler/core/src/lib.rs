@@ -4,6 +4,7 @@
 //! monotonic clock. The README beside this package states the placement problem; the rules named in comments are those
 //! of the ownership protocol in ARCHITECTURE.md.
 
+pub mod brake;
 pub mod explain;
 pub mod filter;
 pub mod geography;
@@ -27,3 +28,4 @@ pub mod size;
 pub mod time;
 pub mod trust;
 pub mod view;
+pub mod watch;

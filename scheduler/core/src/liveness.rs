@@ -52,7 +52,7 @@ impl Hearing {
     #[must_use]
     pub fn state(&self, node: &Node, now: Millis) -> NodeState {
         let silent_ms = self.until.map_or(now, |until| until.min(now)).since(node.seen());
-        if node.has_left() || silent_ms >= lease_ms(node) {
+        if node.is_over() || silent_ms >= lease_ms(node) {
             NodeState::Lost
         } else if silent_ms >= SUSPECT_AFTER_MS {
             NodeState::Suspect
@@ -62,14 +62,14 @@ impl Hearing {
     }
 
     /// Rule 12 (b): the room's incarnation was silent for a full lease, all of it while we listened; or it said itself
-    /// that it is over. Of one that has not reported, its claim is the last sign. `lease_ms` is for nodes of which
+    /// that it is over, or is proven dead. Of one that has not reported, its claim is the last sign. `lease_ms` is for nodes of which
     /// nothing is known.
     #[must_use]
     pub fn was_silent(&self, node: Option<&Node>, room: &Room<'_>, lease_ms: u64, now: Millis) -> bool {
         if self.until.is_some() {
             return false;
         }
-        if node.is_some_and(|node| node.has_left() && room.incarnation <= node.report.incarnation) {
+        if node.is_some_and(|node| node.is_over() && room.incarnation <= node.report.incarnation) {
             return true;
         }
         let heard = node.and_then(|node| node.heard_of(room.incarnation)).unwrap_or(room.told);

@@ -41,6 +41,8 @@ pub struct Node {
     incomplete: bool,
     /// It has ended this incarnation itself.
     left: bool,
+    /// Its process is proven dead (rule 13).
+    dead: bool,
 }
 
 /// A load of all that a node takes.
@@ -79,6 +81,7 @@ impl Node {
             earlier_seen: None,
             incomplete: !report.full,
             left: false,
+            dead: false,
             report,
         };
         node.judge(NodeState::Alive);
@@ -105,6 +108,7 @@ impl Node {
         if report.full {
             self.incomplete = false;
         }
+        self.dead = false;
         self.load = load::of(&report);
         self.doubts = doubts;
         self.feel(&report, now);
@@ -215,10 +219,21 @@ impl Node {
         news
     }
 
-    /// Whether its current incarnation ended itself.
+    /// Takes the proof that `incarnation`, and any before it, is dead, until a report of it comes after all. Whether that is
+    /// something new.
+    pub fn die(&mut self, incarnation: Incarnation) -> bool {
+        let news = !self.dead && incarnation >= self.report.incarnation;
+        if news {
+            self.dead = true;
+            self.judge(NodeState::Lost);
+        }
+        news
+    }
+
+    /// Whether its current incarnation is over by the node's own word, or by the proof that its process is dead.
     #[must_use]
-    pub fn has_left(&self) -> bool {
-        self.left
+    pub fn is_over(&self) -> bool {
+        self.left || self.dead
     }
 
     /// When its current incarnation was last heard of.
@@ -325,8 +340,8 @@ mod tests {
         assert!(!node.leave(Incarnation(1)), "an older one that leaves is no news");
         assert!(node.leave(Incarnation(2)) && !node.leave(Incarnation(2)));
         assert_eq!(node.fold(sample::numbered("a", 2, 2), Vec::new(), Millis(5)), Folded::Old);
-        assert!(node.has_left());
+        assert!(node.is_over());
         node.fold(sample::numbered("a", 3, 1), Vec::new(), Millis(6));
-        assert!(!node.has_left());
+        assert!(!node.is_over());
     }
 }

@@ -119,9 +119,18 @@ impl Nodes {
 
     /// Takes a node's own word that an incarnation is over. A temporary node is forgotten with it.
     pub fn leave(&mut self, id: &NodeId, incarnation: Incarnation) {
+        self.end(id, |node| node.leave(incarnation));
+    }
+
+    /// Takes the proof that an incarnation is dead. A temporary node is forgotten with it.
+    pub fn die(&mut self, id: &NodeId, incarnation: Incarnation) {
+        self.end(id, |node| node.die(incarnation));
+    }
+
+    fn end(&mut self, id: &NodeId, end: impl FnOnce(&mut Node) -> bool) {
         let Some(slot) = self.slots.get(id).copied() else { return };
         let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return };
-        if !entry.node.leave(incarnation) {
+        if !end(&mut entry.node) {
             return;
         }
         if entry.node.report.description.temporary {
@@ -143,9 +152,9 @@ impl Nodes {
     }
 
     /// Judges those anew of whom nothing was heard for too long; temporary ones are forgotten when they are lost. While
-    /// nothing is heard at all nobody's silence counts.
-    pub fn tick(&mut self, hearing: Hearing, now: Millis) {
-        let mut silenced = 0;
+    /// nothing is heard at all nobody's silence counts. Gives how many were lost by their silence.
+    pub fn tick(&mut self, hearing: Hearing, now: Millis) -> u32 {
+        let (mut silenced, mut lost) = (0, 0);
         while hearing.is_on()
             && silenced < SILENCED_PER_TICK
             && let Some((at, slot)) = self.due.first().copied()
@@ -155,6 +164,7 @@ impl Nodes {
             let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { continue };
             entry.due = None;
             let state = hearing.state(&entry.node, now);
+            lost += u32::from(state == NodeState::Lost && entry.node.state != state && !entry.node.is_over());
             if state == NodeState::Lost && entry.node.report.description.temporary {
                 self.forget(slot);
                 silenced += 1;
@@ -164,6 +174,7 @@ impl Nodes {
             silenced += usize::from(self.settle(slot));
             self.expect(slot, state);
         }
+        lost
     }
 
     /// Moves everything that was seen by the time in which nothing could be seen.

@@ -9,6 +9,7 @@ use roost_proto::report::Report;
 use roost_proto::room::{Claim, ClaimState, Expected, Run};
 use roost_proto::time::Millis;
 
+use crate::brake::{Brake, BrakeSettings};
 use crate::grace::Grace;
 use crate::liveness::Hearing;
 use crate::node::{Folded, Node};
@@ -17,6 +18,7 @@ use crate::request::Request;
 use crate::room::{Room, Rooms};
 use crate::time::STALL_MS;
 use crate::trust::doubts;
+use crate::watch::Watches;
 
 /// How many rooms a tick looks at for ones that are over.
 const SWEPT_PER_TICK: usize = 2_000;
@@ -31,6 +33,8 @@ pub struct View {
     pub rooms: Rooms,
     pub grace: Grace,
     hearing: Hearing,
+    watches: Watches,
+    brake: Brake,
     /// When the watch that runs began: after a grace's length what it did not tell is gone.
     watch_began: Millis,
     ticked: Millis,
@@ -66,6 +70,8 @@ impl View {
             rooms: Rooms::default(),
             grace: Grace::default(),
             hearing: Hearing::none(now),
+            watches: Watches::default(),
+            brake: Brake::default(),
             watch_began: now,
             ticked: now,
             old_reports: 0,
@@ -160,6 +166,7 @@ impl View {
             self.old_reports += 1;
             return Wanted::Nothing;
         }
+        self.watches.reported(&id, incarnation);
         for room in &changed {
             self.grace.see_epoch(room.key.bucket(), room.epoch);
             self.rooms.fold_report(room, (&id, incarnation), trusted, now);
@@ -182,7 +189,10 @@ impl View {
         }
         self.ticked = now;
         let hearing = self.hearing;
-        self.nodes.tick(hearing, now);
+        let lost = self.nodes.tick(hearing, now);
+        let alive = || self.nodes.iter().filter(|node| node.state != NodeState::Lost).count() as u32;
+        let alive = if lost > 0 { alive() } else { 0 };
+        self.brake.tick(lost, alive, self.grace.lease_ms(), now);
         self.rooms.step(STEPS_PER_TICK, now);
         let grace_ms = self.grace.length_ms();
         let told = hearing.is_on() && now.since(self.watch_began) > grace_ms;
@@ -195,6 +205,51 @@ impl View {
                 || is_ghost(nodes, hearing, room, now)
         });
         self.share_reservations();
+    }
+
+    /// The agent says, on the connection to it, which incarnation it acts under.
+    pub fn agent_named(&mut self, node: &NodeId, incarnation: Incarnation) {
+        self.watches.named(node, incarnation);
+    }
+
+    /// The connection to the agent broke.
+    pub fn agent_broke(&mut self, node: &NodeId) {
+        self.watches.broke(node);
+    }
+
+    /// The agent's host refused another connection at the agent's own address. Gives the incarnation that is proven dead
+    /// by that, if one was named on the connection that broke before (rule 13).
+    pub fn agent_refused(&mut self, node: &NodeId) -> Option<Incarnation> {
+        let dead = self.watches.refused(node)?;
+        self.nodes.die(node, dead);
+        Some(dead)
+    }
+
+    /// Nobody connects to the agent any more.
+    pub fn agent_forgotten(&mut self, node: &NodeId) {
+        self.watches.forget(node);
+    }
+
+    /// Rule 13: the room's incarnation is proven dead.
+    #[must_use]
+    pub fn is_dead(&self, room: &Room<'_>) -> bool {
+        self.watches.is_dead(room.node, room.incarnation)
+    }
+
+    /// The brake on moves.
+    #[must_use]
+    pub fn brake(&self) -> &Brake {
+        &self.brake
+    }
+
+    /// Sets the brake anew; it does not hold.
+    pub fn set_brake(&mut self, settings: BrakeSettings) {
+        self.brake = Brake::new(settings);
+    }
+
+    /// Lets the brake go, by the operator's word.
+    pub fn release_brake(&mut self) {
+        self.brake.release();
     }
 
     /// The room, unless its grant expired or its run is over with nobody having said so again.
