@@ -24,6 +24,7 @@ use crate::door::lookup::{Directory, Schedulers};
 use crate::error::AgentError;
 use crate::inside::{Inside, Served};
 use crate::leaving::Leaving;
+use crate::link::Link;
 use crate::listeners::Addresses;
 use crate::media::mediasoup::{Mediasoup, Program};
 use crate::media::synthetic::Synthetic;
@@ -121,6 +122,10 @@ impl Parts {
         tasks.spawn(commands.run());
         tasks.spawn(end_rooms(self.node.clone(), ends));
         tasks
+    }
+
+    pub(crate) fn link(&self) -> Link {
+        Link { node: self.node.clone(), keys: self.config.keys.clone() }
     }
 
     pub(crate) fn renewal(&self) -> Renewal {

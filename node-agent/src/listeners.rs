@@ -13,6 +13,7 @@ use roost_server::{Readiness, listen, problem, request_id, tls};
 use crate::config::Config;
 use crate::control::Control;
 use crate::error::AgentError;
+use crate::link::{self, Link};
 use crate::signaling::{self, Signaling};
 
 /// A request's head must have come by then.
@@ -65,6 +66,7 @@ impl Listeners {
         config: &Config,
         signaling: Signaling,
         control: Control,
+        link: Link,
         readiness: &Readiness,
     ) -> Result<[Server; 3], AgentError> {
         let tls = match (&config.settings.tls_cert, &config.settings.tls_key) {
@@ -74,7 +76,7 @@ impl Listeners {
         Ok([
             signaling_server(self.signaling, signaling, readiness.clone(), tls.clone())?,
             control_server(self.control, control)?,
-            link_server(self.link, readiness.clone(), tls)?,
+            link_server(self.link, link, readiness.clone(), tls)?,
         ])
     }
 }
@@ -115,15 +117,17 @@ fn control_server(listener: TcpListener, control: Control) -> Result<Server, Age
     Ok(server.disable_signals().listen(listener).map_err(not_served)?.run())
 }
 
-fn link_server(listener: TcpListener, readiness: Readiness, tls: Tls) -> Result<Server, AgentError> {
+fn link_server(listener: TcpListener, link: Link, readiness: Readiness, tls: Tls) -> Result<Server, AgentError> {
+    let link = web::Data::new(link);
     let server = HttpServer::new(move || {
         App::new()
             .configure(problem::configure)
             .configure(|config| readiness.routes(config))
+            .configure(|config| link::configure(config, link.clone()))
             .wrap(from_fn(request_id::carry))
     });
     let server = server.workers(SMALL_WORKERS).client_request_timeout(HEAD_WITHIN).shutdown_timeout(STOP_WITHIN_S);
-    let server = server.disable_signals();
+    let server = server.on_connect(link::note_own_end).disable_signals();
     Ok(match tls {
         Some(tls) => server.listen_rustls_0_23(listener, (*tls).clone()).map_err(not_served)?.run(),
         None => server.listen(listener).map_err(not_served)?.run(),

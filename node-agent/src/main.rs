@@ -8,6 +8,7 @@ mod door;
 mod error;
 mod inside;
 mod leaving;
+mod link;
 mod listeners;
 mod media;
 mod metrics;

@@ -94,7 +94,7 @@ fn start_serving(
         origins: settings.cors_origin.clone(),
         client_address: ClientAddress { trusted: settings.trusted_proxy.clone(), header: settings.trusted_header },
     };
-    let servers = listeners.serve(&parts.config, signaling, parts.control(), &parts.readiness)?;
+    let servers = listeners.serve(&parts.config, signaling, parts.control(), parts.link(), &parts.readiness)?;
     let handles = servers.iter().map(Server::handle).collect();
     let mut serving = JoinSet::new();
     for server in servers {

@@ -97,6 +97,9 @@ pub struct ClusterView {
     /// How long the grace still runs; absent when none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_left_ms: Option<u64>,
+    /// How long the brake still holds at most, because too many nodes fell silent together; absent when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brake_left_ms: Option<u64>,
 }
 
 /// One page of a list.

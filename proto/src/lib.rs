@@ -11,6 +11,7 @@ pub mod explain;
 pub mod geography;
 pub mod hash;
 pub mod id;
+pub mod link;
 pub mod lookup;
 pub mod media;
 pub mod policy;

@@ -13,6 +13,7 @@ use roost_proto::error::{Code, Problem, Reason, ReasonCount, Rejection};
 use roost_proto::event::Event;
 use roost_proto::explain::{Candidate, ExplainReply, ExplainRequest, Standing};
 use roost_proto::id::{Carrier, Epoch, Incarnation, NamespaceId, NodeId, Region, RoomKey, RoomName};
+use roost_proto::link::Acting;
 use roost_proto::lookup::{Alternative, Client, LookupReply, LookupRequest, NodeAddress, Outcome};
 use roost_proto::media::{
     FromMedia, Hello, MediaError, MediaErrorCode, MediaEvent, MediaLoad, MediaReply, MediaRequest, Object, RoomLoad,
@@ -37,6 +38,8 @@ fn reports_commands_and_events_keep_their_format() {
     );
     let close = Action::CloseRoom { key: key(), epoch: Epoch(1_790_000_000_007) };
     pin("command-close-room", &Command { v: 1, incarnation: Incarnation(1_790_000_000_000), action: close });
+    let (incarnation, address) = (Incarnation(1_790_000_000_000), "10.0.0.7:7412".parse().unwrap());
+    pin("link-acting", &Acting { v: 1, node: node("fra-1"), incarnation, address });
     let claim = Claim {
         run: Run(Arc::from("4fd1-1")),
         epoch: Epoch(1_790_000_000_007),
@@ -149,6 +152,7 @@ fn admin_answers_keep_their_format() {
         rooms: 1,
         participants: 3,
         grace_left_ms: Some(1_200),
+        brake_left_ms: Some(29_000),
     };
     pin("cluster", &cluster);
 }

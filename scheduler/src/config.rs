@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use actix_web::http::Uri;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
+use roost_scheduler_core::brake::{BRAKE, BrakeSettings};
 use roost_server::{AllowedOrigins, ClientAddress, ClusterKeys, ConfigError, LogFormat, Shared, TrustedHeader, config};
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +88,18 @@ pub(crate) struct Flags {
     /// Takes namespaces that have no table of their own [default: true].
     #[arg(long, env = "ROOST_ALLOW_UNKNOWN_NAMESPACES", value_name = "BOOL")]
     allow_unknown_namespaces: Option<bool>,
+    /// Takes it for a proof that an agent is dead when its own address refuses connections [default: true].
+    #[arg(long, env = "ROOST_TRUST_REFUSED", value_name = "BOOL")]
+    trust_refused: Option<bool>,
+    /// When more than this share of all nodes falls silent together, no room leaves them [default: 0.5].
+    #[arg(long, env = "ROOST_BRAKE_SHARE", value_name = "SHARE")]
+    brake_share: Option<f64>,
+    /// And at least so many of them [default: 4].
+    #[arg(long, env = "ROOST_BRAKE_MIN_NODES", value_name = "N")]
+    brake_min_nodes: Option<u32>,
+    /// For so long at most [default: 30].
+    #[arg(long, env = "ROOST_BRAKE_MAX_S", value_name = "S")]
+    brake_max_s: Option<u64>,
     /// For development: loopback only, a fixed cluster key, hints believed, any origin.
     #[arg(long, env = "ROOST_DEV", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     dev: Option<bool>,
@@ -106,6 +119,9 @@ pub(crate) struct Flags {
     #[arg(long, env = "ROOST_LOG_LEVEL", value_name = "LEVEL")]
     log_level: Option<String>,
 }
+
+/// A brake that holds for longer would hide that nodes are gone.
+const MOST_BRAKE_S: u64 = 600;
 
 /// The table `[scheduler]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -128,6 +144,10 @@ pub(crate) struct Settings {
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
     pub allow_unknown_namespaces: bool,
+    pub trust_refused: bool,
+    pub brake_share: f64,
+    pub brake_min_nodes: u32,
+    pub brake_max_s: u64,
     pub dev: bool,
     pub record: Option<PathBuf>,
     pub record_max_mb: u64,
@@ -155,6 +175,10 @@ impl Default for Settings {
             tls_cert: None,
             tls_key: None,
             allow_unknown_namespaces: true,
+            trust_refused: true,
+            brake_share: BRAKE.share,
+            brake_min_nodes: BRAKE.min_nodes,
+            brake_max_s: BRAKE.max_ms / 1_000,
             dev: false,
             record: None,
             record_max_mb: 1_024,
@@ -194,6 +218,11 @@ impl Settings {
         ClientAddress { trusted: self.trusted_proxy.clone(), header: self.trusted_header }
     }
 
+    /// When rooms stay with nodes that fell silent.
+    pub(crate) fn brake(&self) -> BrakeSettings {
+        BrakeSettings { share: self.brake_share, min_nodes: self.brake_min_nodes, max_ms: self.brake_max_s * 1_000 }
+    }
+
     /// The cluster's keys.
     pub(crate) fn keys(&self) -> Result<ClusterKeys, roost_server::keys::KeyError> {
         self.cluster_key_file.as_deref().map_or_else(|| Ok(ClusterKeys::dev()), ClusterKeys::from_file)
@@ -222,6 +251,12 @@ impl Settings {
                 return Err(ConfigError::wrong("cluster_url", url, "a URL like http://10.0.0.1:7402"));
             }
             _ => {}
+        }
+        if !(0.0..=1.0).contains(&self.brake_share) {
+            return Err(ConfigError::wrong("brake_share", self.brake_share, "a share from 0 to 1"));
+        }
+        if self.brake_max_s > MOST_BRAKE_S {
+            return Err(ConfigError::wrong("brake_max_s", self.brake_max_s, &format!("{MOST_BRAKE_S} at most")));
         }
         if self.record_max_mb == 0 {
             return Err(ConfigError::wrong("record_max_mb", 0, "1 or more"));

@@ -31,6 +31,9 @@ pub(crate) struct Metrics {
     reports_dropped: IntCounterVec,
     store_up: IntGauge,
     grace_left: IntGauge,
+    brake_engaged: IntGauge,
+    watch_connections: IntGauge,
+    found_dead: IntCounter,
     record_dropped: IntCounter,
     pub geo: GeoMetrics,
 }
@@ -51,6 +54,17 @@ pub(crate) struct Levels {
     pub rooms: usize,
     pub store_up: bool,
     pub grace_left_ms: u64,
+    pub is_braked: bool,
+}
+
+/// A watch connection that is counted.
+#[derive(Debug)]
+pub(crate) struct Watching(IntGauge);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// In which words a client was redirected.
@@ -75,6 +89,8 @@ impl Metrics {
             counters("roost_lookups_total", "Lookups by what came of them: an outcome or an error code.", &["outcome"]);
         let duration = HistogramOpts::new("roost_lookup_duration_seconds", "From a lookup's arrival to its answer.");
         let dropped = Opts::new("roost_record_dropped_total", "Lines that --record could not keep up with.");
+        let found_dead =
+            Opts::new("roost_agents_found_dead_total", "Agents whose host refused connections after they broke.");
         let nodes = Opts::new("roost_nodes", "Nodes by state.");
         Self {
             placed: lookups.with_label_values(&["placed"]),
@@ -111,6 +127,12 @@ impl Metrics {
                 "roost_grace_left_seconds",
                 "How long the grace after a new run of the store still lasts.",
             ),
+            brake_engaged: gauge(
+                "roost_brake_engaged",
+                "Whether silent nodes keep their rooms, because too many fell silent.",
+            ),
+            watch_connections: gauge("roost_watch_connections", "Connections to agents that tell whether they live."),
+            found_dead: registry.register(IntCounter::with_opts(found_dead).expect(VALID)),
             record_dropped: registry.register(IntCounter::with_opts(dropped).expect(VALID)),
             geo: GeoMetrics::new(&registry),
             registry,
@@ -167,6 +189,17 @@ impl Metrics {
         self.agents.add(change);
     }
 
+    /// There is one more watch connection, until what is given is dropped.
+    pub(crate) fn watching(&self) -> Watching {
+        self.watch_connections.inc();
+        Watching(self.watch_connections.clone())
+    }
+
+    /// An agent's process is dead.
+    pub(crate) fn found_dead(&self) {
+        self.found_dead.inc();
+    }
+
     /// So many reports were dropped for this reason since the start.
     pub(crate) fn reports_dropped(&self, reason: &'static str, count: u64) {
         let counter = self.reports_dropped.with_label_values(&[reason]);
@@ -184,6 +217,7 @@ impl Metrics {
         self.participants.set(levels.totals.participants.into());
         self.store_up.set(levels.store_up.into());
         self.grace_left.set(i64::try_from(levels.grace_left_ms.div_ceil(1_000)).unwrap_or(i64::MAX));
+        self.brake_engaged.set(levels.is_braked.into());
     }
 }
 

@@ -26,6 +26,7 @@ use crate::geo::{self, Geo};
 use crate::inbound::{admin, agents, public};
 use crate::outbound::commands::{self, Commands};
 use crate::outbound::store;
+use crate::outbound::watch::watch_all;
 use crate::record::Recorder;
 
 /// Connections that wait for the next request are kept this long.
@@ -44,6 +45,8 @@ pub(crate) fn serve(flags: &Flags) -> Result<(), Failure> {
     let rules = Rules {
         dev: settings.dev,
         allow_unknown_namespaces: settings.allow_unknown_namespaces,
+        trust_refused: settings.trust_refused,
+        brake: settings.brake(),
         client_address: settings.client_address(),
         origins: settings.cors_origin.clone(),
         keys: settings.keys()?,
@@ -100,7 +103,7 @@ async fn run(
     for server in servers {
         serving.spawn_local(server);
     }
-    let mut tasks = spawn_tasks(&scheduler);
+    let mut tasks = spawn_tasks(&scheduler)?;
     announce(&scheduler, public_at, admin_at, cluster_at)?;
     let reason = tokio::select! {
         reason = signals.next() => reason,
@@ -162,7 +165,7 @@ fn announce(
 }
 
 /// What goes on beside the listeners.
-fn spawn_tasks(scheduler: &Arc<Scheduler>) -> JoinSet<()> {
+fn spawn_tasks(scheduler: &Arc<Scheduler>) -> Result<JoinSet<()>, Failure> {
     let (commands, waiting) = Commands::new();
     let look = Arc::new(Notify::new());
     let mut tasks = JoinSet::new();
@@ -171,7 +174,8 @@ fn spawn_tasks(scheduler: &Arc<Scheduler>) -> JoinSet<()> {
     tasks.spawn_local(follow::tick(scheduler.clone()));
     tasks.spawn_local(commands::send_all(scheduler.clone(), waiting));
     tasks.spawn_local(geo::follow(scheduler.clone()));
-    tasks
+    tasks.spawn_local(watch_all(scheduler.clone(), tls::client_config()?));
+    Ok(tasks)
 }
 
 fn public_server(

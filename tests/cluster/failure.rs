@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use roost_proto::lookup::Outcome;
+use roost_proto::lookup::{LookupReply, Outcome};
+use roost_tests::Trouble;
 use roost_tests::cluster::{Cluster, NodePlan, Plan};
 use roost_tests::participant::Participant;
 use roost_tests::wait;
@@ -15,27 +16,60 @@ use crate::run;
 const LEASE: Duration = Duration::from_secs(4);
 
 #[test]
-fn the_rooms_of_a_killed_agent_are_placed_elsewhere_after_its_lease() {
+fn the_rooms_of_a_killed_agent_are_placed_elsewhere_at_once() {
     for plan in [Plan::small(), Plan::small().with_redis(2)] {
         run(async {
             let mut cluster = Cluster::start(plan).await?;
-            let before = cluster.lookup_from("eu/central", "standup").await?;
-            let mut anna = Participant::connect(&url(&cluster, "fra-1", "standup", "anna", &before.ticket)?).await?;
-            anna.join("Anna").await?;
+            let (before, _anna) = standup_with_anna(&cluster).await?;
+            watched(&cluster, 2).await?;
             cluster.node_mut("fra-1")?.process.kill().await?;
             let killed = Instant::now();
-            let after = wait::until("the room has another node", LEASE * 3, || async {
-                let found = cluster.lookup_from("eu/central", "standup").await.ok()?;
-                (found.node.id.as_str() == "iad-1").then_some(found)
-            })
-            .await?;
+            for index in 0..cluster.schedulers.len() {
+                let after = wait::until("the room has another node", LEASE * 3, || async {
+                    let body = json!({"region": "eu/central"});
+                    let found = cluster.lookup(index, "default", "standup", body).await.ok()?;
+                    (found.node.id.as_str() == "iad-1").then_some(found)
+                })
+                .await?;
+                assert!(after.epoch > before.epoch, "epochs only grow");
+            }
             println!("placed elsewhere {:?} after the kill", killed.elapsed());
-            assert!(after.epoch > before.epoch, "epochs only grow");
-            // A renewal may have come just before the kill; nothing is given away before the lease is over.
-            assert!(killed.elapsed() > LEASE - Duration::from_millis(1_500), "given away after {:?}", killed.elapsed());
+            assert!(killed.elapsed() < Duration::from_secs(2), "given away after {:?}", killed.elapsed());
             cluster.stop().await
         });
     }
+}
+
+#[test]
+fn where_refusals_prove_nothing_the_rooms_of_a_killed_agent_wait_for_its_lease() {
+    run(async {
+        let mut plan = Plan::small();
+        plan.scheduler_arguments.extend(["--trust-refused".to_owned(), "false".to_owned()]);
+        let mut cluster = Cluster::start(plan).await?;
+        let (before, _anna) = standup_with_anna(&cluster).await?;
+        watched(&cluster, 2).await?;
+        cluster.node_mut("fra-1")?.process.kill().await?;
+        let after = moved(&cluster, Instant::now()).await?;
+        assert!(after.epoch > before.epoch, "epochs only grow");
+        cluster.stop().await
+    });
+}
+
+#[test]
+fn a_suspended_agent_refuses_nobody_and_keeps_its_rooms_for_its_lease() {
+    run(async {
+        let cluster = Cluster::start(Plan::small()).await?;
+        let (before, _anna) = standup_with_anna(&cluster).await?;
+        watched(&cluster, 2).await?;
+        let process = &cluster.node("fra-1")?.process;
+        process.signal(rustix::process::Signal::STOP)?;
+        let after = moved(&cluster, Instant::now()).await?;
+        assert!(after.epoch > before.epoch, "epochs only grow");
+        process.signal(rustix::process::Signal::CONT)?;
+        let again = cluster.lookup_from("eu/central", "standup").await?;
+        assert_eq!((again.node.id.as_str(), again.epoch), ("iad-1", after.epoch));
+        cluster.stop().await
+    });
 }
 
 #[test]
@@ -100,4 +134,38 @@ fn a_second_agent_with_the_same_id_is_refused() {
         assert!(second.process.log_tail().contains("node_id_taken"), "{}", second.process.log_tail());
         cluster.stop().await
     });
+}
+
+/// A room with one participant, on the node in Frankfurt.
+async fn standup_with_anna(cluster: &Cluster) -> Result<(LookupReply, Participant), Trouble> {
+    let found = cluster.lookup_from("eu/central", "standup").await?;
+    let mut anna = Participant::connect(&url(cluster, "fra-1", "standup", "anna", &found.ticket)?).await?;
+    anna.join("Anna").await?;
+    Ok((found, anna))
+}
+
+/// Every scheduler has a connection to each of so many agents.
+async fn watched(cluster: &Cluster, agents: usize) -> Result<(), Trouble> {
+    for scheduler in &cluster.schedulers {
+        let line = format!("roost_watch_connections {agents}");
+        wait::until("all agents are watched", LEASE * 3, || async {
+            let metrics = cluster.http.get(format!("http://{}/metrics", scheduler.admin)).send().await.ok()?;
+            metrics.text().await.ok()?.lines().any(|found| found == line).then_some(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Waits until the room is on the other node, which must not be before the lease is over.
+async fn moved(cluster: &Cluster, gone: Instant) -> Result<LookupReply, Trouble> {
+    let after = wait::until("the room has another node", LEASE * 3, || async {
+        let found = cluster.lookup_from("eu/central", "standup").await.ok()?;
+        (found.node.id.as_str() == "iad-1").then_some(found)
+    })
+    .await?;
+    println!("placed elsewhere after {:?}", gone.elapsed());
+    // A renewal may have come just before; nothing is given away before the lease is over.
+    assert!(gone.elapsed() > LEASE - Duration::from_millis(1_500), "given away after {:?}", gone.elapsed());
+    Ok(after)
 }

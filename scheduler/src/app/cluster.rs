@@ -5,6 +5,19 @@ use roost_proto::admin::{ClusterView, SchedulerView, StoreView};
 use super::Scheduler;
 
 impl Scheduler {
+    /// Lets the brake go.
+    pub(crate) fn release_brake(&self) {
+        let held = {
+            let mut view = self.view_mut();
+            let held = view.brake().holds();
+            view.release_brake();
+            held
+        };
+        if held {
+            tracing::warn!("the brake is released by the operator: rooms of silent nodes may go elsewhere");
+        }
+    }
+
     /// What this scheduler knows of the cluster. The list of schedulers is the store's, or, without it, only this one.
     pub(crate) async fn cluster(&self) -> ClusterView {
         let schedulers = self.store.schedulers().await;
@@ -27,6 +40,7 @@ impl Scheduler {
             rooms: u32::try_from(view.rooms.len()).unwrap_or(u32::MAX),
             participants: totals.participants,
             grace_left_ms: (grace_left_ms > 0).then_some(grace_left_ms),
+            brake_left_ms: view.brake().left_ms(now),
         }
     }
 }

@@ -186,7 +186,20 @@ impl Scheduler {
 
     fn tick(&self) {
         let now = self.clock.now();
-        self.view_mut().tick(now);
+        let braked = {
+            let mut view = self.view_mut();
+            let before = view.brake().holds();
+            view.tick(now);
+            (before, view.brake().holds())
+        };
+        match braked {
+            (false, true) => tracing::error!(
+                "the brake holds: too many nodes fell silent together for that to be theirs; their rooms stay where they \
+                 are until it ends, or DELETE /v1/cluster/brake"
+            ),
+            (true, false) => tracing::warn!("the brake has ended: rooms of silent nodes may go elsewhere"),
+            _ => {}
+        }
         let (levels, old_reports) = {
             let view = self.view();
             let levels = Levels {
@@ -194,6 +207,7 @@ impl Scheduler {
                 rooms: view.rooms.len(),
                 store_up: view.is_listening(),
                 grace_left_ms: view.grace.longest_left_ms(now),
+                is_braked: view.brake().holds(),
             };
             (levels, view.old_reports())
         };

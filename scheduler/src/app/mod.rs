@@ -14,6 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use roost_proto::error::{Code, Problem};
 use roost_proto::id::NamespaceId;
+use roost_scheduler_core::brake::BrakeSettings;
 use roost_scheduler_core::view::View;
 use roost_server::{AllowedOrigins, ClientAddress, ClusterKeys, Readiness, Shared};
 use roost_store::Store;
@@ -57,6 +58,9 @@ pub(crate) struct Scheduler {
 pub(crate) struct Rules {
     pub dev: bool,
     pub allow_unknown_namespaces: bool,
+    /// Whether a refused connection may prove that an agent is dead.
+    pub trust_refused: bool,
+    pub brake: BrakeSettings,
     pub client_address: ClientAddress,
     pub origins: AllowedOrigins,
     pub keys: ClusterKeys,
@@ -73,6 +77,8 @@ impl Scheduler {
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let clock = Clock::new();
+        let mut view = View::new(clock.now());
+        view.set_brake(rules.brake);
         Self {
             entry,
             rules,
@@ -83,7 +89,7 @@ impl Scheduler {
             recorder,
             readiness: Readiness::new(),
             stopping,
-            view: RwLock::new(View::new(clock.now())),
+            view: RwLock::new(view),
             store_identity: RwLock::new(String::new()),
             waiting: Semaphore::new(MOST_WAITING),
             tickets: AtomicU64::new(0),

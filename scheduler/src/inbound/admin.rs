@@ -31,6 +31,11 @@ pub(crate) fn configure(config: &mut web::ServiceConfig, scheduler: &web::Data<S
     config
         .service(get("/").route(web::get().to(index)))
         .service(get("/v1/cluster").route(web::get().to(cluster)))
+        .service(
+            web::resource("/v1/cluster/brake")
+                .route(web::delete().to(release_brake))
+                .default_service(other_methods("DELETE")),
+        )
         .service(get("/v1/nodes").route(web::get().to(nodes)))
         .service(get("/v1/nodes/{id}").route(web::get().to(node)))
         .service(get("/v1/rooms").route(web::get().to(rooms)))
@@ -93,6 +98,13 @@ async fn index() -> HttpResponse {
 #[utoipa::path(get, path = "/v1/cluster", responses((status = 200, description = "as this scheduler sees it", body = ClusterView)))]
 pub(super) async fn cluster(scheduler: web::Data<Scheduler>) -> HttpResponse {
     HttpResponse::Ok().json(scheduler.cluster().await)
+}
+
+/// Lets the brake go: rooms of nodes that fell silent may go elsewhere from here on. Of this scheduler alone.
+#[utoipa::path(delete, path = "/v1/cluster/brake", responses((status = 200, description = "the cluster after it", body = ClusterView)))]
+pub(super) async fn release_brake(scheduler: web::Data<Scheduler>) -> HttpResponse {
+    scheduler.release_brake();
+    cluster(scheduler).await
 }
 
 /// The nodes, by name.

@@ -27,7 +27,17 @@ struct PublicApi;
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Roost scheduler, admin", description = "Nodes, rooms and the cluster as this scheduler knows them."),
-    paths(admin::cluster, admin::nodes, admin::node, admin::rooms, admin::explain, metrics, healthz, readyz)
+    paths(
+        admin::cluster,
+        admin::release_brake,
+        admin::nodes,
+        admin::node,
+        admin::rooms,
+        admin::explain,
+        metrics,
+        healthz,
+        readyz
+    )
 )]
 struct AdminApi;
 

@@ -2,3 +2,4 @@
 
 pub(crate) mod commands;
 pub(crate) mod store;
+pub(crate) mod watch;

@@ -31,6 +31,36 @@ async fn an_open_room_of_a_silent_node_moves_after_its_lease_and_not_before() {
 }
 
 #[tokio::test]
+async fn when_most_nodes_fall_silent_together_their_rooms_stay_until_the_operator_says_otherwise() {
+    let scheduler = Scheduler::start().await.ready().await;
+    let mut agents = Vec::new();
+    for id in ["a", "b", "c", "d", "e"] {
+        agents.push(Agent::start(&scheduler.cluster, id, "eu").await);
+    }
+    scheduler.knows(5).await;
+    let first = scheduler.lookup_from("eu", "x").await;
+    let home = first["node"]["id"].as_str().unwrap().to_owned();
+    let epoch = first["epoch"].as_u64().unwrap();
+    let at = agents.iter().position(|agent| agent.node.as_str() == home).unwrap();
+    assert_eq!(agents[at].open("x", epoch).await, NodeAnswer::Opened(Opened::Yes));
+    let other = agents.iter().position(|agent| agent.node.as_str() != home).unwrap();
+    let living = agents.swap_remove(other);
+    drop(agents);
+    let held =
+        wait::until("the brake holds", || async { scheduler.admin("/v1/cluster").await["brake_left_ms"].as_u64() })
+            .await;
+    assert!((20_000..=30_000).contains(&held), "{held}");
+    let again = scheduler.lookup_from("eu", "x").await;
+    assert_eq!((&again["node"]["id"], &again["epoch"]), (&json!(home), &json!(epoch)));
+    let url = format!("http://{}/v1/cluster/brake", scheduler.admin);
+    let released = scheduler.http.delete(url).send().await.unwrap();
+    assert_eq!(released.status(), 200);
+    assert_eq!(released.json::<serde_json::Value>().await.unwrap().get("brake_left_ms"), None);
+    let moved = scheduler.lookup_from("eu", "x").await;
+    assert_eq!(moved["node"]["id"], json!(living.node));
+}
+
+#[tokio::test]
 async fn an_open_room_of_a_node_that_left_moves_at_once() {
     let (scheduler, fra, _iad) = Scheduler::with_two_nodes().await;
     let first = scheduler.lookup_from("eu", "x").await;

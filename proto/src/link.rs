@@ -1,0 +1,22 @@
+//! What is said on an agent's link listener.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Incarnation, NodeId};
+
+/// What an agent says on a watch connection (`GET /v1/watch`, a WebSocket, one text frame of JSON each): as soon as it has
+/// an incarnation, and whenever that is another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acting {
+    /// Wire version.
+    #[serde(default = "crate::wire_version")]
+    pub v: u16,
+    pub node: NodeId,
+    /// Under which it acts from here on.
+    pub incarnation: Incarnation,
+    /// The agent's end of this connection, as its own process sees it. Only where that is what was dialled does a refusal
+    /// of the next connection prove that the process is dead: anything between may refuse for reasons of its own.
+    pub address: SocketAddr,
+}
