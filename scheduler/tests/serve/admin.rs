@@ -92,7 +92,17 @@ async fn each_listener_describes_itself_and_its_health() {
     );
     assert_eq!(
         paths(&admin),
-        ["/healthz", "/metrics", "/readyz", "/v1/cluster", "/v1/explain", "/v1/nodes", "/v1/nodes/{id}", "/v1/rooms"]
+        [
+            "/healthz",
+            "/metrics",
+            "/readyz",
+            "/v1/cluster",
+            "/v1/cluster/brake",
+            "/v1/explain",
+            "/v1/nodes",
+            "/v1/nodes/{id}",
+            "/v1/rooms"
+        ]
     );
     for schema in ["LookupRequest", "LookupReply", "Problem", "RoomView"] {
         assert!(public["components"]["schemas"][schema].is_object(), "{schema}");
