@@ -130,6 +130,7 @@ impl Parts {
 
     pub(crate) fn renewal(&self) -> Renewal {
         Renewal {
+            trust_refused: self.config.settings.trust_refused,
             node: self.node.clone(),
             store: self.store.clone(),
             reporter: Reporter {

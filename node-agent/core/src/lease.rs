@@ -125,6 +125,16 @@ impl Lease {
         self.set_store_clock(store_ms, now);
     }
 
+    /// The store's own host refused the connection for a renewal that was sent at `sent`: nobody can give the node's rooms
+    /// away, so it counts as one (rule 14). It never lifts a fence: before it the store may have been there.
+    pub fn refused(&mut self, incarnation: Incarnation, sent: Millis, now: Millis) {
+        let deadline = self.deadline_from(sent);
+        let held = |current: &&mut Current| current.incarnation == incarnation && now < current.deadline;
+        if let Some(current) = self.current.as_mut().filter(held) {
+            current.deadline = current.deadline.max(deadline);
+        }
+    }
+
     /// The store says that the lease of `incarnation` is over, or a new run of the store voided it (rules 2 and 8):
     /// it is never renewed. True if it was the current one.
     pub fn ended(&mut self, incarnation: Incarnation) -> bool {
@@ -186,6 +196,22 @@ mod tests {
         assert_eq!(lease.standing(Millis(3_200)), Standing::Fenced);
         lease.renewed(Incarnation(1), 0, Millis(2_000), Millis(3_200));
         assert_eq!(lease.standing(Millis(3_200)), Standing::Held);
+    }
+
+    #[test]
+    fn a_store_that_refuses_renews_what_is_held_and_lifts_no_fence() {
+        let mut lease = registered_at(0, 0);
+        lease.refused(Incarnation(2), Millis(1_000), Millis(1_000));
+        assert_eq!(lease.deadline(), Some(Millis(3_000)), "that is no incarnation of ours");
+        lease.refused(Incarnation(1), Millis(2_900), Millis(2_999));
+        assert_eq!(lease.standing(Millis(5_899)), Standing::Held);
+        lease.refused(Incarnation(1), Millis(1_000), Millis(3_000));
+        assert_eq!(lease.deadline(), Some(Millis(5_900)), "it counts from when it was sent");
+        lease.refused(Incarnation(1), Millis(5_899), Millis(5_900));
+        assert_eq!(lease.standing(Millis(5_900)), Standing::Fenced, "the answer came too late");
+        lease.refused(Incarnation(1), Millis(6_000), Millis(6_000));
+        assert_eq!(lease.standing(Millis(6_000)), Standing::Fenced);
+        assert_eq!(lease.handle_timeout(Millis(6_900)), Some(Incarnation(1)));
     }
 
     #[test]

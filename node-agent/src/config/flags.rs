@@ -116,6 +116,9 @@ pub(crate) struct Flags {
     /// How long a room stays open without participants.
     #[arg(long, env = "ROOST_EMPTY_ROOM_S", value_name = "S")]
     empty_room_s: Option<u64>,
+    /// Goes on admitting to rooms that are open here while the store's own address refuses connections [default: true].
+    #[arg(long, env = "ROOST_TRUST_REFUSED", value_name = "BOOL")]
+    trust_refused: Option<bool>,
     /// Whether participants need a ticket from a lookup.
     #[arg(long, env = "ROOST_REQUIRE_TICKET", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     require_ticket: Option<bool>,

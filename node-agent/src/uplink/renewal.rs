@@ -28,10 +28,14 @@ use crate::report::Reporter;
 const SLACK: Duration = Duration::from_millis(250);
 /// How often a lease that another process holds is looked at: it ends, or is renewed.
 const TAKEN_AGAIN: Duration = Duration::from_millis(500);
+/// While the store refuses connections each attempt renews the lease, so they must not grow rare.
+const REFUSED_AGAIN: Duration = Duration::from_millis(500);
 
 /// Keeps the node's lease for as long as it runs.
 #[derive(Debug)]
 pub(crate) struct Renewal {
+    /// Whether a store that refuses connections counts as one that nobody can write to (rule 14).
+    pub(crate) trust_refused: bool,
     pub(crate) node: Arc<Node>,
     pub(crate) store: Arc<dyn NodeStore>,
     pub(crate) reporter: Reporter,
@@ -81,7 +85,8 @@ impl Renewal {
                         tracing::warn!(error = %causes(&error), "the store does not answer");
                     }
                     self.readiness.set("store", causes(&error));
-                    sleep(pace.next()).await;
+                    let refused = matches!(error, StoreError::Refused { .. });
+                    sleep(if refused { REFUSED_AGAIN } else { pace.next() }).await;
                     self.reconnect().await;
                 }
                 // One that ends by itself was the last run's of this node, killed a moment ago.
@@ -211,7 +216,10 @@ impl Renewal {
         });
         let renew = renew.ok_or(Trouble::Changed)?;
         self.metrics.observe_report(&renew.report.host, &renew.report.workers, renew.report.streams);
-        let answer = self.within(self.store.renew(renew)).await;
+        let answer = match self.within(self.store.renew(renew)).await {
+            Err(StoreError::Refused { reason }) if !self.trust_refused => Err(StoreError::Unavailable { reason }),
+            answer => answer,
+        };
         self.check();
         let took = Duration::from_millis(clock::now().since(sent));
         let (result, outcome) = self.node.with(|state, now| settle(state, incarnation, answer, sent, now));
@@ -255,6 +263,10 @@ fn settle(
         Ok(Renewed::NewRun { run }) => {
             state.note_own_run(run);
             ("new_run", Ok(()))
+        }
+        Err(error @ StoreError::Refused { .. }) => {
+            state.lease.refused(incarnation, sent, now);
+            ("refused", Err(Trouble::Store(error)))
         }
         Err(error) => ("failed", Err(Trouble::Store(error))),
     }

@@ -201,6 +201,7 @@ impl Agent {
 
     fn renewal(&self) -> Renewal {
         Renewal {
+            trust_refused: true,
             node: self.node.clone(),
             store: self.store.clone(),
             reporter: Reporter {
