@@ -1,7 +1,7 @@
 # What a person or CI does with this tree. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-core test-store verify deny fix geo bench sim setup
+.PHONY: help demo build test test-core test-store verify deny fix geo bench sim sim-faults setup
 
 STORE ?= embedded
 
@@ -56,6 +56,9 @@ bench: ## Print rates, latencies and CPU per request as ratios against bare hand
 
 sim: ## Run the scenarios in simulated time, and hold the figures to their goals (SCENARIO=file, ARGS="--plot DIR")
 	cargo run --release -q -p roost-scheduler --bin roost-scheduler -- simulate $(or $(SCENARIO),tests/scenarios/*.toml) $(ARGS)
+
+sim-faults: ## Run ownership under faults in simulated time (SEEDS=100000)
+	ROOST_SEEDS=$(or $(SEEDS),100000) cargo test --release -p roost-tests --test sim
 
 build: ## Build all binaries, the media worker too (debug)
 	cargo build

@@ -10,7 +10,7 @@ use roost_agent_core::hold::{Held, Hold, Offer};
 use roost_proto::error::Code;
 use roost_proto::hash::BUCKETS;
 use roost_proto::id::{Epoch, Incarnation};
-use roost_proto::room::Run;
+use roost_proto::room::{Claim, ClaimState, Run};
 use roost_store::NodeStore;
 use roost_store::operation::{Assert, Asserted, Raise};
 
@@ -100,7 +100,10 @@ impl Assertion {
                 self.metrics.rooms_asserted.inc();
                 tracing::info!(room = %held.room, before = %held.epoch, %epoch, "the room is this node's again");
             }
-            Ok(Ok(Asserted::No { .. })) => {
+            Ok(Ok(Asserted::No { current })) => {
+                if self.is_found(&held, current.as_ref()) {
+                    return;
+                }
                 if let Some(hold) = self.node.with(|state, _| state.holdings.lost(&held)) {
                     self.metrics.rooms_lost.inc();
                     self.send_away(&held, &hold).await;
@@ -114,6 +117,15 @@ impl Assertion {
             }
             Err(_) => tracing::debug!(room = %held.room, "the store took too long to take an assertion"),
         }
+    }
+
+    /// Whether the room is this node's all the same, by an assertion whose answer was lost. It is asserted anew.
+    fn is_found(&self, held: &Held, current: Option<&Claim>) -> bool {
+        let open = current.filter(|claim| claim.node == self.node.id && claim.state == ClaimState::Open);
+        open.is_some_and(|claim| {
+            let current = Offer { incarnation: claim.incarnation, epoch: claim.epoch };
+            self.node.with(|state, _| state.holdings.found(held, current, &state.lease))
+        })
     }
 
     /// The room is another node's: its participants go there.

@@ -20,7 +20,7 @@ pub const DURATION_LIMIT_MS: u64 = 30 * 24 * 3_600_000;
 pub type Step<T> = (T, Option<Event>);
 
 /// One bucket: a part of all rooms and nodes that has a run and an epoch counter of its own.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Bucket {
     pub(crate) run: Run,
     /// The highest epoch that was given, asserted or heard of. It outlives the run as a lower bound (rule 2).

@@ -16,7 +16,7 @@ pub const LEASES_KEPT: usize = 8;
 pub const NODE_KEPT_MS: u64 = 7 * 24 * 3_600_000;
 
 /// The leases of one node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Leases {
     /// The leases are void in any other run (rule 2).
     run: Run,

@@ -7,7 +7,7 @@ use roost_proto::time::Millis;
 
 /// A queue of things with the time they are due.
 #[derive(Debug, Clone)]
-pub(crate) struct Queue<T> {
+pub struct Queue<T> {
     entries: BinaryHeap<Entry<T>>,
     /// Grows with each entry.
     sequence: u64,
@@ -19,24 +19,34 @@ struct Entry<T> {
     what: T,
 }
 
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> Queue<T> {
-    pub(crate) fn new() -> Self {
+    /// An empty queue.
+    #[must_use]
+    pub fn new() -> Self {
         Self { entries: BinaryHeap::new(), sequence: 0 }
     }
 
-    pub(crate) fn push(&mut self, at: Millis, what: T) {
+    /// `what` is due at `at`, after all that was pushed for that time before.
+    pub fn push(&mut self, at: Millis, what: T) {
         self.sequence += 1;
         self.entries.push(Entry { due: Reverse((at, self.sequence)), what });
     }
 
     /// What is due first, and when.
-    pub(crate) fn pop(&mut self) -> Option<(Millis, T)> {
+    pub fn pop(&mut self) -> Option<(Millis, T)> {
         let Entry { due: Reverse((at, _)), what } = self.entries.pop()?;
         Some((at, what))
     }
 
     /// When the first is due.
-    pub(crate) fn next_at(&self) -> Option<Millis> {
+    #[must_use]
+    pub fn next_at(&self) -> Option<Millis> {
         self.entries.peek().map(|entry| entry.due.0.0)
     }
 }

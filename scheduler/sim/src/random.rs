@@ -5,6 +5,7 @@ use rand_pcg::Pcg64;
 use roost_proto::hash::stable_hash;
 
 /// The stream of a seed for one purpose.
-pub(crate) fn stream(seed: u64, purpose: &str) -> Pcg64 {
+#[must_use]
+pub fn stream(seed: u64, purpose: &str) -> Pcg64 {
     Pcg64::seed_from_u64(stable_hash(&[purpose.as_bytes(), &seed.to_be_bytes()]))
 }

@@ -271,6 +271,21 @@ impl Holdings {
         }
     }
 
+    /// The store answered no to the assertion of `asserted`, for the room is open at this node as `current`: an earlier
+    /// assertion was done, and its answer lost before the lease lapsed once more. That is what is asserted next (rule 9).
+    /// False if it was not this process's, or has ended: then the room is lost.
+    pub fn found(&mut self, asserted: &Held, current: Offer, lease: &Lease) -> bool {
+        let is_later = current.incarnation > asserted.incarnation && current.epoch > asserted.epoch;
+        let is_own = is_later && current.incarnation <= lease.last_incarnation();
+        if !is_own || self.ended.contains(&asserted.room, current.epoch) {
+            return false;
+        }
+        self.note_epoch(&asserted.room, current.epoch);
+        let Some(hold) = self.wanted_as(asserted) else { return false };
+        (hold.incarnation, hold.epoch) = (current.incarnation, current.epoch);
+        true
+    }
+
     /// The store answered no to the assertion of `asserted`: another has the room. Gives the hold that was lost.
     pub fn lost(&mut self, asserted: &Held) -> Option<Hold> {
         self.wanted_as(asserted)?;

@@ -131,6 +131,21 @@ fn a_room_that_another_took_is_lost() {
 }
 
 #[test]
+fn a_room_that_an_assertion_without_an_answer_got_back_is_asserted_from_there() {
+    let (mut holdings, mut lease) = (open_room(1, 10), lease());
+    holdings.suspend_all(Millis(0));
+    assert!(!holdings.found(&held(1, 1, 10), offer(2, 20), &lease), "this process had no such incarnation");
+    lease.ended(Incarnation(1));
+    assert!(lease.registered(Incarnation(3), 0, NOW, NOW));
+    assert!(!holdings.found(&held(1, 1, 10), offer(1, 20), &lease), "no assertion was made under it");
+    assert!(holdings.found(&held(1, 1, 10), offer(2, 20), &lease));
+    assert_eq!(holdings.wanted(), [held(1, 2, 20)]);
+    holdings.asserted(&held(1, 2, 20), offer(3, 30), &lease);
+    assert!(holdings.admits(&room(1), Epoch(10), &lease, NOW));
+    assert!(!holdings.found(&held(1, 3, 30), offer(3, 30), &lease), "it is not wanted");
+}
+
+#[test]
 fn a_claim_that_is_listed_here_and_not_held_is_given_up() {
     let (mut holdings, lease) = (open_room(1, 10), lease());
     holdings.disown(&room(1), offer(1, 10), &lease);

@@ -1,0 +1,17 @@
+//! Invariant 3: stop before give-away: while a node admits to a room, the store has the room for nobody else.
+
+use crate::world::World;
+
+pub(crate) fn check(world: &World) -> Result<(), String> {
+    for home in world.homes() {
+        if let Some(claim) = world.store.claim(home.room, world.wire.now)
+            && claim.node != home.agent.id
+        {
+            return Err(format!(
+                "{}: {} admits (epoch {}), and the store has given it to {} ({:?}, epoch {})",
+                home.room, home.agent.id, home.epoch, claim.node, claim.state, claim.epoch
+            ));
+        }
+    }
+    Ok(())
+}

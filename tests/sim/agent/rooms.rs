@@ -1,0 +1,188 @@
+//! What the agent says to the store of its rooms, as uplink/assertion.rs and uplink/release.rs have it.
+
+use roost_agent_core::hold::{Held, Offer};
+use roost_proto::hash::BUCKETS;
+use roost_proto::id::{Epoch, Incarnation};
+use roost_proto::room::ClaimState;
+use roost_store::operation::{Assert, Asserted, NodeAnswer, NodeOperation, Raise, Raised, Released};
+
+use super::{ANSWER_WITHIN_MS, Agent, Purpose, Silence};
+use crate::wire::{Timer, Wire};
+
+const PAUSE_MS: u64 = 50;
+const LONGEST_PAUSE_MS: u64 = 2_000;
+
+/// Goes through what is to be said, again and again until nothing is left.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    is_running: bool,
+    /// Somebody asked for another round meanwhile.
+    is_wanted: bool,
+    on_the_way: usize,
+    failures: u32,
+}
+
+impl Round {
+    /// Whether to begin.
+    fn want(&mut self) -> bool {
+        self.is_wanted = true;
+        let begins = !self.is_running;
+        if begins {
+            (self.is_running, self.is_wanted) = (true, false);
+        }
+        begins
+    }
+
+    fn pause(&mut self, wire: &mut Wire) -> u64 {
+        let most = PAUSE_MS.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE_MS);
+        self.failures += 1;
+        wire.draw(most / 2, most)
+    }
+
+    /// Nothing is left. True if another round was asked for.
+    fn end(&mut self) -> bool {
+        self.failures = 0;
+        self.is_running = std::mem::take(&mut self.is_wanted);
+        self.is_running
+    }
+}
+
+impl Agent {
+    pub(super) fn assert_wanted(&mut self, wire: &mut Wire) {
+        if self.assertion.want() {
+            self.assert_again(wire);
+        }
+    }
+
+    /// Asks once for each room, after the highest epochs were posted.
+    pub(super) fn assert_again(&mut self, wire: &mut Wire) {
+        let Some(incarnation) = self.lease.incarnation() else { return self.assert_ended(wire) };
+        if self.raised.as_ref() == Some(&(incarnation, self.runs.clone())) {
+            return self.assert_all(incarnation, wire);
+        }
+        let raise = |bucket: u8| {
+            let epoch = self.holdings.highest_epoch(bucket);
+            (epoch > Epoch(0)).then(|| Some(Raise { bucket, run: self.run(bucket)?, epoch }))?
+        };
+        self.raises = (0..BUCKETS).rev().filter_map(raise).collect();
+        self.raise_next(wire);
+    }
+
+    fn raise_next(&mut self, wire: &mut Wire) {
+        let Some(incarnation) = self.lease.incarnation() else { return self.assert_ended(wire) };
+        match self.raises.pop() {
+            Some(raise) => self.ask(NodeOperation::Raise(raise), Purpose::Raise, ANSWER_WITHIN_MS, wire),
+            None => {
+                self.raised = Some((incarnation, self.runs.clone()));
+                self.assert_all(incarnation, wire);
+            }
+        }
+    }
+
+    pub(super) fn raise_answered(&mut self, answer: Result<NodeAnswer, Silence>, wire: &mut Wire) {
+        match answer {
+            Ok(NodeAnswer::Raised(Raised::Yes | Raised::NewRun { .. })) => self.raise_next(wire),
+            _ => self.assert_later(wire),
+        }
+    }
+
+    fn assert_all(&mut self, incarnation: Incarnation, wire: &mut Wire) {
+        let wanted = self.holdings.wanted();
+        self.assertion.on_the_way = wanted.len();
+        for held in wanted {
+            let Some(holding) = self.holding(&held) else {
+                self.assertion.on_the_way -= 1;
+                continue;
+            };
+            let assert = NodeOperation::Assert(Assert { held: holding, incarnation });
+            self.ask(assert, Purpose::Assert(held, incarnation), ANSWER_WITHIN_MS, wire);
+        }
+        if self.assertion.on_the_way == 0 {
+            self.assert_ended(wire);
+        }
+    }
+
+    pub(super) fn assert_answered(
+        &mut self,
+        held: &Held,
+        incarnation: Incarnation,
+        answer: Result<NodeAnswer, Silence>,
+        wire: &mut Wire,
+    ) {
+        match answer {
+            Ok(NodeAnswer::Asserted(Asserted::Yes { epoch })) => {
+                self.holdings.asserted(held, Offer { incarnation, epoch }, &self.lease);
+            }
+            Ok(NodeAnswer::Asserted(Asserted::No { current })) => {
+                let open = current.as_ref().filter(|claim| claim.node == self.id && claim.state == ClaimState::Open);
+                let found = open.map(|claim| Offer { incarnation: claim.incarnation, epoch: claim.epoch });
+                if found.is_some_and(|offer| self.holdings.found(held, offer, &self.lease)) {
+                    // Asserted anew.
+                } else if let Some(hold) = self.holdings.lost(held) {
+                    self.lost.push((held.room.clone(), hold.opened_as, current));
+                }
+            }
+            Ok(NodeAnswer::Asserted(Asserted::NewRun { run })) => {
+                self.note_run_in_passing(held.room.bucket(), run, wire);
+            }
+            _ => {}
+        }
+        self.assertion.on_the_way -= 1;
+        if self.assertion.on_the_way > 0 {
+            return;
+        }
+        if self.holdings.wanted().is_empty() { self.assert_ended(wire) } else { self.assert_later(wire) }
+    }
+
+    fn assert_later(&mut self, wire: &mut Wire) {
+        let pause = self.assertion.pause(wire);
+        wire.timer(self.place, self.life, pause, Timer::Assert);
+    }
+
+    fn assert_ended(&mut self, wire: &mut Wire) {
+        if self.assertion.end() {
+            wire.timer(self.place, self.life, 0, Timer::Assert);
+        }
+    }
+
+    pub(super) fn release_wanted(&mut self, wire: &mut Wire) {
+        if self.release.want() {
+            self.release_again(wire);
+        }
+    }
+
+    /// Asks once for each claim that is to be given up.
+    pub(super) fn release_again(&mut self, wire: &mut Wire) {
+        let pending: Vec<_> =
+            self.holdings.releases().into_iter().filter_map(|held| Some((self.holding(&held)?, held))).collect();
+        self.release.on_the_way = pending.len();
+        if pending.is_empty() {
+            self.release.is_wanted = false;
+            self.release.end();
+        }
+        for (holding, held) in pending {
+            self.ask(NodeOperation::Release(holding), Purpose::Release(held), ANSWER_WITHIN_MS, wire);
+        }
+    }
+
+    pub(super) fn release_answered(&mut self, held: &Held, answer: Result<NodeAnswer, Silence>, wire: &mut Wire) {
+        match answer {
+            Ok(NodeAnswer::Released(Released::Yes)) => self.holdings.released(held),
+            Ok(NodeAnswer::Released(Released::NewRun { run })) => {
+                self.note_run_in_passing(held.room.bucket(), run, wire);
+            }
+            _ => {}
+        }
+        self.release.on_the_way -= 1;
+        if self.release.on_the_way > 0 {
+            return;
+        }
+        if self.holdings.releases_len() == 0 {
+            self.release.is_wanted = false;
+            self.release.end();
+        } else {
+            let pause = self.release.pause(wire);
+            wire.timer(self.place, self.life, pause, Timer::Release);
+        }
+    }
+}

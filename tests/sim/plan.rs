@@ -1,0 +1,165 @@
+//! What a seed stands for: how many there are, how bad the network is, and which faults befall whom, when.
+
+use rand::RngExt as _;
+use rand_pcg::Pcg64;
+use roost_proto::time::Millis;
+use roost_sim::random::stream;
+
+use crate::store::Loss;
+use crate::wire::{Clock, Place};
+
+/// The most nodes of a run.
+pub(crate) const MOST_NODES: usize = 4;
+const MOST_SCHEDULERS: usize = 3;
+/// Faults happen between these two; before, the first grace passes.
+const FAULTS_MS: [u64; 2] = [6_000, 26_000];
+/// From here on nothing bad happens any more, and everything has to recover.
+pub(crate) const CALM_MS: u64 = 30_000;
+/// A run ends here.
+pub(crate) const END_MS: u64 = 50_000;
+/// How far apart clocks are at most.
+const SKEW_MS: u64 = 120_000;
+/// How much faster than others a clock may go.
+const DRIFT_PPM: u64 = 2_000;
+
+/// One run.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) nodes: usize,
+    pub(crate) schedulers: usize,
+    pub(crate) clients: usize,
+    pub(crate) rooms: u64,
+    pub(crate) network: Network,
+    /// Of agents first, then of schedulers.
+    pub(crate) clocks: Vec<Clock>,
+    pub(crate) faults: Vec<Planned>,
+}
+
+/// How often messages come late, twice or never, in thousandths.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Network {
+    pub(crate) loss_permille: u64,
+    pub(crate) repeat_permille: u64,
+    pub(crate) slow_permille: u64,
+    /// How late at most.
+    pub(crate) slow_ms: u64,
+}
+
+/// A fault, with its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Planned {
+    pub(crate) from: Millis,
+    pub(crate) until: Millis,
+    pub(crate) fault: Fault,
+}
+
+/// What may go wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The process stands still, and its clock goes on.
+    Pause(Place),
+    /// The process ends, and another one starts in its place.
+    Crash(Place),
+    /// Nothing goes this way.
+    Cut(Place, Place),
+    /// The store's host is there, and nobody listens.
+    Refuses,
+    /// The store does not answer.
+    Silent,
+    /// The store's process ends, and another one starts.
+    Restart(Loss),
+    /// The store forgets everything, and its process goes on.
+    Flush,
+    /// The store writes the copy that a later loss brings back.
+    Save,
+    /// The store's clock is set forward.
+    ClockStep(u64),
+}
+
+impl Plan {
+    /// What the seed stands for.
+    pub(crate) fn of(seed: u64) -> Self {
+        let mut random = stream(seed, "plan");
+        let nodes = random.random_range(2..=MOST_NODES);
+        let schedulers = random.random_range(2..=MOST_SCHEDULERS);
+        let clock = |random: &mut Pcg64| Clock {
+            ahead_ms: random.random_range(0..=SKEW_MS),
+            drift_ppm: random.random_range(0..=DRIFT_PPM),
+        };
+        let mut plan = Self {
+            seed,
+            nodes,
+            schedulers,
+            clients: random.random_range(2..=5),
+            rooms: random.random_range(1..=4),
+            network: network(&mut random),
+            clocks: (0..MOST_NODES + MOST_SCHEDULERS).map(|_| clock(&mut random)).collect(),
+            faults: Vec::new(),
+        };
+        for _ in 0..random.random_range(1..=6) {
+            plan.draw(&mut random);
+        }
+        plan
+    }
+
+    /// Whether nothing but what `is_meant` befalls anybody between two moments, and the network does what it should.
+    pub(crate) fn is_calm(&self, from: Millis, until: Millis, is_meant: impl Fn(&Fault) -> bool) -> bool {
+        let touches = |planned: &Planned| planned.from <= until && from <= planned.until;
+        self.network == Network::default()
+            && self.faults.iter().all(|planned| !touches(planned) || is_meant(&planned.fault))
+    }
+
+    fn draw(&mut self, random: &mut Pcg64) {
+        let from = Millis(random.random_range(FAULTS_MS[0]..=FAULTS_MS[1]));
+        let process = self.process(random);
+        let longest = CALM_MS - from.0;
+        let lasts = |random: &mut Pcg64, from: u64, to: u64| random.random_range(from..=to).min(longest);
+        let loss = [Loss::Nothing, Loss::Latest, Loss::Everything][random.random_range(0..3)];
+        let (fault, lasts_ms) = match random.random_range(0..15) {
+            0..=2 => (Fault::Pause(process), lasts(random, 500, 12_000)),
+            3..=4 => (Fault::Crash(process), lasts(random, 10, 6_000)),
+            5..=6 => {
+                self.push(from, lasts(random, 500, 12_000), Fault::Cut(process, Place::Store));
+                (Fault::Cut(Place::Store, process), lasts(random, 500, 12_000))
+            }
+            7 => (Fault::Cut(process, Place::Store), lasts(random, 500, 12_000)),
+            8 => (Fault::Cut(Place::Store, process), lasts(random, 500, 12_000)),
+            9 => (Fault::Refuses, lasts(random, 500, 15_000)),
+            10 => (Fault::Silent, lasts(random, 500, 15_000)),
+            11..=12 => {
+                let saved = random.random_range(FAULTS_MS[0]..=from.0);
+                self.push(Millis(saved), 0, Fault::Save);
+                (Fault::Restart(loss), lasts(random, 10, 3_000))
+            }
+            13 => (Fault::Flush, 0),
+            _ => (Fault::ClockStep(random.random_range(500..=5_000)), 0),
+        };
+        self.push(from, lasts_ms, fault);
+    }
+
+    fn push(&mut self, from: Millis, lasts_ms: u64, fault: Fault) {
+        self.faults.push(Planned { from, until: from.plus(lasts_ms), fault });
+    }
+
+    fn process(&self, random: &mut Pcg64) -> Place {
+        if random.random_range(0..3) == 0 {
+            Place::Scheduler(random.random_range(0..self.schedulers))
+        } else {
+            Place::Agent(random.random_range(0..self.nodes))
+        }
+    }
+}
+
+fn network(random: &mut Pcg64) -> Network {
+    match random.random_range(0..3) {
+        0 => Network::default(),
+        1 => Network { loss_permille: 10, repeat_permille: 20, slow_permille: 50, slow_ms: 1_000 },
+        _ => Network {
+            loss_permille: random.random_range(0..=100),
+            repeat_permille: random.random_range(0..=100),
+            slow_permille: random.random_range(0..=200),
+            slow_ms: random.random_range(100..=6_000),
+        },
+    }
+}

@@ -1,0 +1,160 @@
+//! A scheduler: the real view and decisions, driven as scheduler/src/app does it, each await one message.
+
+mod follow;
+mod lookup;
+
+use std::collections::BTreeMap;
+
+use roost_proto::hash::BUCKETS;
+use roost_proto::id::{Epoch, RoomKey};
+use roost_proto::room::{Claim, Expected, Run};
+use roost_proto::time::Millis;
+use roost_scheduler_core::time::TICK_MS;
+use roost_scheduler_core::view::View;
+
+use crate::message::{Ask, Body, Said};
+use crate::wire::{Clock, Place, Timer, Wire};
+
+/// A call of the store is given up after this time.
+const ANSWER_WITHIN_MS: u64 = 1_000;
+
+/// One process of a scheduler.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    pub(crate) place: Place,
+    clock: Clock,
+    pub(crate) life: u64,
+    pub(crate) view: View,
+    store_life: u64,
+    asked: BTreeMap<u64, Purpose>,
+    /// The watch that runs.
+    watch: Option<u64>,
+    failures: usize,
+    /// What was posted of each bucket.
+    posted: Vec<Option<(Run, Epoch)>>,
+    lookups: BTreeMap<u64, lookup::Course>,
+}
+
+/// What an answer is for.
+#[derive(Debug, Clone)]
+enum Purpose {
+    WatchRuns,
+    Watch,
+    BeatRuns,
+    Raise(u8, Run, Epoch),
+    Lookup(u64, lookup::Call),
+}
+
+/// How a call ended.
+type Answer = Result<Said, Silence>;
+
+/// How a call ended without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    Refused,
+    TooLate,
+}
+
+impl Scheduler {
+    /// A process that starts.
+    pub(crate) fn start(number: usize, life: u64, clock: Clock, wire: &mut Wire) -> Self {
+        let place = Place::Scheduler(number);
+        wire.timer(place, life, 0, Timer::Watch);
+        wire.timer(place, life, 0, Timer::Tick);
+        wire.timer(place, life, 0, Timer::Beat(0));
+        Self {
+            place,
+            clock,
+            life,
+            view: View::new(clock.at(wire.now)),
+            store_life: 0,
+            asked: BTreeMap::new(),
+            watch: None,
+            failures: 0,
+            posted: vec![None; usize::from(BUCKETS)],
+            lookups: BTreeMap::new(),
+        }
+    }
+
+    /// How many calls of the store, and lookups, are on their way.
+    pub(crate) fn busy_len(&self) -> usize {
+        self.asked.len() + self.lookups.len()
+    }
+
+    /// A message has come.
+    pub(crate) fn hear(&mut self, from: Place, id: u64, body: Body, wire: &mut Wire) {
+        match body {
+            Body::Said { life, .. } if life < self.store_life => {}
+            Body::Said { life, said } => {
+                self.store_life = life;
+                if let Some(purpose) = self.asked.remove(&id) {
+                    self.answered(id, purpose, Ok(said), wire);
+                }
+            }
+            Body::Refused => {
+                if let Some(purpose) = self.asked.remove(&id) {
+                    self.answered(id, purpose, Err(Silence::Refused), wire);
+                }
+            }
+            Body::Told(event) if self.watch == Some(id) => self.fold(*event, wire),
+            Body::Hangup if self.watch == Some(id) => self.hung_up(wire),
+            Body::Lookup(room) => self.look_up(from, id, room, wire),
+            _ => {}
+        }
+    }
+
+    /// A timer is due.
+    pub(crate) fn wake(&mut self, timer: Timer, wire: &mut Wire) {
+        match timer {
+            Timer::Tick => {
+                self.view.tick(self.now(wire));
+                wire.timer(self.place, self.life, TICK_MS, Timer::Tick);
+            }
+            Timer::Watch => self.begin_watch(wire),
+            Timer::Beat(_) => self.beat(wire),
+            Timer::Timeout(id) => {
+                if let Some(purpose) = self.asked.remove(&id) {
+                    self.answered(id, purpose, Err(Silence::TooLate), wire);
+                }
+            }
+            Timer::LookAgain(lookup) => self.look_again(lookup, wire),
+            Timer::Assert | Timer::Release | Timer::Arrive(_) | Timer::Leave(_) => {}
+        }
+    }
+
+    fn answered(&mut self, id: u64, purpose: Purpose, answer: Answer, wire: &mut Wire) {
+        match purpose {
+            Purpose::WatchRuns | Purpose::Watch => self.watch_answered(id, answer, wire),
+            Purpose::BeatRuns => self.beat_answered(answer, wire),
+            Purpose::Raise(bucket, run, epoch) => {
+                if answer.is_ok() {
+                    self.posted[usize::from(bucket)] = Some((run, epoch));
+                }
+            }
+            Purpose::Lookup(lookup, call) => self.lookup_answered(lookup, call, answer, wire),
+        }
+    }
+
+    fn now(&self, wire: &Wire) -> Millis {
+        self.clock.at(wire.now)
+    }
+
+    fn ask(&mut self, ask: Ask, purpose: Purpose, wire: &mut Wire) {
+        let id = wire.id();
+        self.asked.insert(id, purpose);
+        wire.timer(self.place, self.life, ANSWER_WITHIN_MS, Timer::Timeout(id));
+        wire.send(self.place, Place::Store, id, Body::Ask(ask));
+    }
+
+    /// As lookup.rs has it: folds what the store has of the room.
+    fn fold_current(&mut self, room: &RoomKey, current: Option<Claim>, known: Option<Epoch>, wire: &Wire) {
+        let now = self.now(wire);
+        match (current, known) {
+            (Some(claim), _) => {
+                self.view.fold_claim(room.clone(), claim, (0, Expected::default()), now);
+            }
+            (None, Some(epoch)) => self.view.forget(room, epoch),
+            (None, None) => {}
+        }
+    }
+}
