@@ -45,12 +45,9 @@ pub(super) fn uplink(settings: &Settings) -> Result<Uplink, ConfigError> {
     let url = required("uplink", settings.uplink.clone(), settings.dev.then(|| DEV_UPLINK.to_owned()))?;
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
     match scheme {
-        "redis" | "rediss" => Ok(Uplink::Redis { url }),
-        _ if scheme.starts_with("redis+") => Err(ConfigError::wrong(
-            "uplink",
-            scheme,
-            "redis://… or rediss://…: Sentinel and Cluster are not served yet",
-        )),
+        "redis" | "rediss" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster" | "rediss+cluster" => {
+            Ok(Uplink::Redis { url })
+        }
         "http" | "https" if url.parse::<reqwest::Url>().is_ok() => {
             Ok(Uplink::Scheduler { url: url.trim_end_matches('/').to_owned() })
         }
@@ -234,7 +231,7 @@ mod tests {
         let rows: [Row; 17] = [
             (|s| s.dev = false, "cluster_key_file", "expected the file"),
             (|s| s.uplink = Some("mysql://u:secret@x".into()), "uplink", "\"mysql://…\""),
-            (|s| s.uplink = Some("redis+sentinel://x".into()), "uplink", "not served yet"),
+            (|s| s.uplink = Some("redis+other://x".into()), "uplink", "\"redis+other://…\""),
             (|s| s.signaling_url = Some("http://x".into()), "signaling_url", "ws://"),
             (|s| s.link_url = Some("wss://".into()), "link_url", "wss://"),
             (|s| s.tls_cert = Some("c".into()), "tls_key", "c"),

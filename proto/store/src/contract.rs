@@ -85,6 +85,12 @@ pub trait Store: NodeStore {
     /// Ends when the store is lost or in a new run, or the reader fell behind; the caller watches again, from the start.
     async fn watch(&self) -> Result<mpsc::Receiver<Event>, StoreError>;
 
+    /// How long a server that was replaced by another may go on answering its clients, in ms; 0 where none is ever
+    /// replaced. A grace waits for it (rule 15). Known once the store was reached.
+    fn replaced_ms(&self) -> u64 {
+        0
+    }
+
     /// The reports that no watcher of this client was told of, because they cannot be used.
     fn dropped_reports(&self) -> &DroppedReports;
 

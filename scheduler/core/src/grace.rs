@@ -13,6 +13,8 @@ pub struct Grace {
     buckets: Vec<Bucket>,
     /// The longest lease of any node that was heard of.
     lease_ms: u64,
+    /// The longest time that a store's server which was replaced goes on answering.
+    replaced_ms: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -24,7 +26,7 @@ struct Bucket {
 
 impl Default for Grace {
     fn default() -> Self {
-        Self { buckets: vec![Bucket::default(); usize::from(BUCKETS)], lease_ms: DEFAULT_LEASE_MS }
+        Self { buckets: vec![Bucket::default(); usize::from(BUCKETS)], lease_ms: DEFAULT_LEASE_MS, replaced_ms: 0 }
     }
 }
 
@@ -58,6 +60,12 @@ impl Grace {
         self.lease_ms
     }
 
+    /// Takes note of how long a server of the store that was replaced may go on answering: a lease that it renewed last
+    /// begins that much later than the new run (rule 15).
+    pub fn see_replaced(&mut self, replaced_ms: u64) {
+        self.replaced_ms = self.replaced_ms.max(replaced_ms.min(MAX_LEASE_MS));
+    }
+
     /// The run that a bucket is in; none before the store was reached.
     #[must_use]
     pub fn run(&self, bucket: u8) -> Option<&Run> {
@@ -70,10 +78,11 @@ impl Grace {
         self.buckets.get(usize::from(bucket)).map_or(Epoch(0), |entry| entry.highest)
     }
 
-    /// How long a grace lasts: a lease and a report.
+    /// How long a grace lasts: a lease and a report; where the store's server may be replaced, a lease and the time for
+    /// which the old one may go on answering, if that is longer.
     #[must_use]
     pub fn length_ms(&self) -> u64 {
-        self.lease_ms + REPORT_EVERY_MS
+        self.lease_ms + REPORT_EVERY_MS.max(self.replaced_ms)
     }
 
     /// How long a bucket's grace still runs; 0 when it is over. All of it before the store was reached.
@@ -119,6 +128,18 @@ mod tests {
         assert_eq!(grace.length_ms(), 11_000);
         grace.see_lease(u64::MAX);
         assert_eq!(grace.length_ms(), MAX_LEASE_MS + REPORT_EVERY_MS);
+    }
+
+    #[test]
+    fn a_store_that_fails_over_has_a_longer_grace() {
+        let mut grace = Grace::default();
+        grace.see_replaced(500);
+        assert_eq!(grace.length_ms(), 5_000, "a report is longer");
+        grace.see_replaced(3_000);
+        grace.see_replaced(0);
+        assert_eq!(grace.length_ms(), 7_000);
+        grace.see_replaced(u64::MAX);
+        assert_eq!(grace.length_ms(), DEFAULT_LEASE_MS + MAX_LEASE_MS);
     }
 
     #[test]

@@ -143,6 +143,7 @@ impl Scheduler {
         let runs = runs?;
         let now = self.clock.now();
         let mut view = self.view_mut();
+        view.grace.see_replaced(self.store.replaced_ms());
         let new = (0..BUCKETS).zip(&runs).filter(|(bucket, run)| view.see_run(*bucket, run, now)).count();
         let grace_ms = view.grace.longest_left_ms(now);
         drop(view);

@@ -20,7 +20,9 @@ pub(super) async fn subscribe(
     node: &NodeId,
     incarnation: Incarnation,
 ) -> Result<mpsc::Receiver<Command>, StoreError> {
-    let (session, _) = sessions.separate(Duration::from_millis(BLOCK_MS)).await?;
+    let shards = sessions.shards().await?;
+    let shard = shards.of(node.bucket())?;
+    let (session, _) = sessions.separate(shard, vec![node.bucket()], Duration::from_millis(BLOCK_MS)).await?;
     let mut tail = Tail::from_now(session, vec![sessions.keys.commands(node)]).await?;
     let (sender, receiver) = mpsc::channel(COMMAND_CAPACITY);
     let node = node.clone();

@@ -65,10 +65,6 @@ impl Keys {
         }
     }
 
-    pub(super) fn buckets(&self) -> &[BucketKeys] {
-        &self.buckets
-    }
-
     pub(super) fn bucket(&self, bucket: u8) -> &BucketKeys {
         &self.buckets[usize::from(bucket % BUCKETS)]
     }

@@ -23,7 +23,10 @@ pub(super) struct Lately(HashMap<RoomKey, (Epoch, Expected)>);
 
 impl Lately {
     /// Reads the streams of claims backwards.
-    pub(super) async fn read(session: &Session, buckets: &[BucketKeys]) -> Result<Self, StoreError> {
+    pub(super) async fn read(
+        session: &Session,
+        buckets: impl Iterator<Item = &BucketKeys>,
+    ) -> Result<Self, StoreError> {
         let mut connection = session.connection.clone();
         let time: (u64, u64) =
             redis::cmd("TIME").query_async(&mut connection).await.map_err(|error| unavailable(&error))?;

@@ -3,17 +3,25 @@
 //! The ACL user needs `~PREFIX:*` and these commands:
 //! `+evalsha +script|load +info +time +scan +get +set +del +pttl +pexpire +hget +hset +hdel +hmget +hgetall +hvals`
 //! `+xadd +xread +xrevrange +xinfo|stream +client|info`, besides what every connection needs (`+auth +hello +select`).
+//! With Sentinel also: `+role +config|get`
+//! With Cluster also: `+cluster|slots +cluster|keyslot +config|get`
 
+mod attempt;
+mod cluster;
 mod commands;
 mod eviction;
 mod keys;
 mod lately;
+mod reach;
 mod record;
 mod refusal;
 mod script;
 mod session;
 mod settings;
+mod shard;
+mod snapshot;
 mod tail;
+mod takeover;
 mod watch;
 
 use std::sync::Arc;
@@ -44,6 +52,8 @@ pub use settings::{InvalidSetting, RedisSettings};
 /// What a script answers first.
 const YES: i64 = 1;
 const NO: i64 = 0;
+/// Has what is not of one room or node, see [`keys`].
+const FIRST_BUCKET: u8 = 0;
 
 /// A store in Redis. Nothing is sent before the first call.
 #[derive(Debug)]
@@ -59,17 +69,19 @@ enum Answer {
 }
 
 impl RedisStore {
-    /// A store at `url`: `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, `rediss://…` or `unix:///PATH`.
+    /// A store at `url`: `redis://[USER:PASSWORD@]HOST[:PORT][/DB]`, `rediss://…` or `unix:///PATH`;
+    /// `redis+sentinel://[USER:PASSWORD@]HOST[:PORT],…/MASTER[/DB]` or `redis+cluster://[USER:PASSWORD@]HOST[:PORT],…`,
+    /// with TLS `rediss+sentinel://…`, `rediss+cluster://…`.
     pub fn new(url: &str, settings: &RedisSettings) -> Result<Self, InvalidSetting> {
-        let client = settings.client(url)?;
+        let place = settings.place(url)?;
         let keys = keys::Keys::new(&settings.prefix);
-        let sessions = Sessions::new(client, keys, settings.timeout, settings.connections);
+        let sessions = Sessions::new(place, keys, settings.timeout, settings.connections);
         Ok(Self { sessions: Arc::new(sessions) })
     }
 
     /// A script that compares the run and answers with a list.
     async fn ask(&self, bucket: u8, command: &Cmd) -> Result<Answer, StoreError> {
-        let Value::Array(mut values) = self.sessions.call(command).await? else {
+        let Value::Array(mut values) = self.sessions.call(bucket, command).await? else {
             return Err(strange("no list"));
         };
         let rest = if values.is_empty() { Vec::new() } else { values.split_off(1) };
@@ -186,7 +198,7 @@ impl NodeStore for RedisStore {
         let (lease, last) = (keys.lease(&leave.node), keys.report(&leave.node));
         let mut call = SCRIPTS.leave.call(&[&fixed.meta, &lease, &last, &fixed.reports]);
         call.arg(&*leave.run.0).arg(leave.incarnation.0).arg(leave.node.as_str());
-        self.sessions.call(&call).await.map(drop)
+        self.sessions.call(leave.node.bucket(), &call).await.map(drop)
     }
 
     async fn commands(&self, node: &NodeId, incarnation: Incarnation) -> Result<mpsc::Receiver<Command>, StoreError> {
@@ -195,7 +207,8 @@ impl NodeStore for RedisStore {
 
     async fn schedulers(&self) -> Result<Vec<SchedulerEntry>, StoreError> {
         let keys = &self.sessions.keys;
-        let Value::Array(values) = self.sessions.call(&SCRIPTS.schedulers.call(&[&keys.schedulers])).await? else {
+        let call = SCRIPTS.schedulers.call(&[&keys.schedulers]);
+        let Value::Array(values) = self.sessions.call(FIRST_BUCKET, &call).await? else {
             return Err(strange("no list"));
         };
         let parse = |index| {
@@ -242,7 +255,7 @@ impl Store for RedisStore {
     async fn read(&self, room: &RoomKey) -> Result<Option<Claim>, StoreError> {
         let key = self.sessions.keys.room(room);
         let call = SCRIPTS.read.call(&[&self.sessions.keys.bucket(room.bucket()).meta, &key]);
-        let Value::Array(values) = self.sessions.call(&call).await? else {
+        let Value::Array(values) = self.sessions.call(room.bucket(), &call).await? else {
             return Err(strange("no list"));
         };
         record::current(&key, text(&values, 1)?, text(&values, 0)?)
@@ -251,7 +264,7 @@ impl Store for RedisStore {
     async fn leases(&self, node: &NodeId) -> Result<Vec<Lease>, StoreError> {
         let keys = &self.sessions.keys;
         let call = SCRIPTS.leases.call(&[&keys.bucket(node.bucket()).meta, &keys.lease(node)]);
-        let Value::Array(values) = self.sessions.call(&call).await? else {
+        let Value::Array(values) = self.sessions.call(node.bucket(), &call).await? else {
             return Err(strange("no list"));
         };
         let mut leases = Vec::with_capacity(values.len() / 2);
@@ -268,7 +281,7 @@ impl Store for RedisStore {
     }
 
     async fn now_ms(&self) -> Result<u64, StoreError> {
-        let Value::Array(values) = self.sessions.call(&redis::cmd("TIME")).await? else {
+        let Value::Array(values) = self.sessions.call(FIRST_BUCKET, &redis::cmd("TIME")).await? else {
             return Err(strange("no list"));
         };
         let part = |index| text(&values, index)?.parse::<u64>().map_err(|_| strange("no time"));
@@ -277,6 +290,10 @@ impl Store for RedisStore {
 
     async fn watch(&self) -> Result<mpsc::Receiver<Event>, StoreError> {
         watch::watch(&self.sessions).await
+    }
+
+    fn replaced_ms(&self) -> u64 {
+        self.sessions.replaced_ms()
     }
 
     fn dropped_reports(&self) -> &DroppedReports {
@@ -288,7 +305,7 @@ impl Store for RedisStore {
             .map_err(|error| StoreError::Unavailable { reason: format!("the command cannot be written: {error}") })?;
         let mut call = SCRIPTS.send.call(&[&self.sessions.keys.commands(node)]);
         call.arg(text);
-        self.sessions.call(&call).await.map(drop)
+        self.sessions.call(node.bucket(), &call).await.map(drop)
     }
 
     async fn enlist(&self, entry: SchedulerEntry, ttl_ms: u64) -> Result<(), StoreError> {
@@ -296,7 +313,7 @@ impl Store for RedisStore {
             .map_err(|error| StoreError::Unavailable { reason: format!("the entry cannot be written: {error}") })?;
         let mut call = SCRIPTS.enlist.call(&[&self.sessions.keys.schedulers]);
         call.arg(entry.id).arg(text).arg(ttl_ms.min(DURATION_LIMIT_MS)).arg(SCHEDULERS_KEPT);
-        self.sessions.call(&call).await.map(drop)
+        self.sessions.call(FIRST_BUCKET, &call).await.map(drop)
     }
 }
 

@@ -13,7 +13,7 @@ use super::session::unavailable;
 use crate::error::StoreError;
 
 /// The address that is dialled, and what is known of it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Dialled {
     /// None where the URL has a name or a path.
     address: Option<SocketAddr>,

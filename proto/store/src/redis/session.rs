@@ -3,34 +3,33 @@
 //! A connection that breaks is never mended under a call: the call says that its outcome is unknown, and the next one
 //! makes a new connection, on which the runs are begun or read first. So no call ever reaches another run than it names.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, PushInfo, PushKind, RedisError, ServerErrorKind, Value};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
 use roost_proto::hash::BUCKETS;
 use roost_proto::room::Run;
 
 use super::eviction;
 use super::keys::Keys;
-use super::refusal::Dialled;
 use super::script::SCRIPTS;
+use super::shard::{Place, Shard, Shards};
+use super::takeover::Bound;
 use crate::dropped::DroppedReports;
 use crate::error::StoreError;
 use crate::nonce;
-
-/// After a refusal, which costs little and is to be known soon (rule 14), it stays at the first.
-const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-const BACKOFF_LAST: Duration = Duration::from_secs(2);
 
 /// A connection on which the runs were read.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) connection: MultiplexedConnection,
-    /// Set when the connection ends, also while nobody calls.
+    /// The buckets that it is for.
+    pub(super) buckets: Vec<u8>,
+    /// Set when the connection ends, also while nobody calls, and when it is to be used no longer.
     gone: Arc<AtomicBool>,
 }
 
@@ -41,60 +40,79 @@ pub(super) struct Life {
     pub(super) identity: String,
 }
 
-/// A few connections. Each thread of the process uses one of them: that costs least where threads are few.
+/// The same, as far as it was read.
+#[derive(Debug)]
+struct Known {
+    runs: Vec<Option<Run>>,
+    identity: Option<String>,
+}
+
+/// Connections to all servers of the store.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    client: Client,
-    dialled: Dialled,
+    place: Place,
+    /// Where there is no cluster.
+    one: Arc<Shards>,
+    connections: usize,
+    timeout: Duration,
     is_warned_of_eviction: AtomicBool,
+    replaced_ms: AtomicU64,
+    known: Mutex<Known>,
     pub(super) keys: Keys,
     pub(super) dropped: DroppedReports,
-    timeout: Duration,
-    slots: Vec<Slot>,
-    life: Mutex<Option<Life>>,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    live: Mutex<Option<Arc<Session>>>,
-    attempt: tokio::sync::Mutex<Attempt>,
-}
-
-/// What is known of attempts to connect that failed.
-#[derive(Debug, Default)]
-struct Attempt {
-    failures: u32,
-    last: Option<Failure>,
-}
-
-#[derive(Debug)]
-struct Failure {
-    sent: Instant,
-    next: Instant,
-    error: StoreError,
 }
 
 impl Sessions {
-    pub(super) fn new(client: Client, keys: Keys, timeout: Duration, connections: usize) -> Self {
-        let slots = (0..connections.max(1)).map(|_| Slot::default()).collect();
-        let dialled = Dialled::of(client.get_connection_info().addr());
-        let (dropped, is_warned_of_eviction, life) = Default::default();
-        Self { client, dialled, is_warned_of_eviction, keys, dropped, timeout, slots, life }
+    pub(super) fn new(place: Place, keys: Keys, timeout: Duration, connections: usize) -> Self {
+        let client = if let Place::Server(client) = &place { Some(client.clone()) } else { None };
+        let one = Shards::one(client, connections);
+        let known = Mutex::new(Known { runs: vec![None; usize::from(BUCKETS)], identity: None });
+        let (is_warned_of_eviction, replaced_ms, dropped) = Default::default();
+        Self { place, one, connections, timeout, is_warned_of_eviction, replaced_ms, known, keys, dropped }
     }
 
-    /// Runs and identity as last read, over a connection that is there (it may have to be made).
-    pub(super) async fn life(&self) -> Result<Life, StoreError> {
-        let session = self.session().await?;
-        let life = self.life.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match life {
-            Some(life) => Ok(life),
-            None => self.begin(&session).await,
+    /// How long a server that was replaced may go on answering; 0 where none is.
+    pub(super) fn replaced_ms(&self) -> u64 {
+        match &self.place {
+            Place::Server(_) => 0,
+            Place::Sentinels(_) | Place::Cluster(_) => self.replaced_ms.load(Ordering::Relaxed),
         }
     }
 
-    /// Sends one command and waits for its answer.
-    pub(super) async fn call(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let session = self.session().await?;
+    /// All servers of the store.
+    pub(super) async fn shards(&self) -> Result<Arc<Shards>, StoreError> {
+        match &self.place {
+            Place::Server(_) | Place::Sentinels(_) => Ok(self.one.clone()),
+            Place::Cluster(cluster) => {
+                cluster.shards(|bucket| self.keys.bucket(bucket).meta.clone(), self.connections, self.timeout).await
+            }
+        }
+    }
+
+    /// Runs and identity as last read, over connections that are there (they may have to be made). While a part of a
+    /// cluster is away, its runs are those that were read last.
+    pub(super) async fn life(&self) -> Result<Life, StoreError> {
+        let shards = self.shards().await?;
+        let mut trouble = None;
+        let mut is_reached = false;
+        for shard in &shards.all {
+            match self.session(shard).await {
+                Ok(_) => is_reached = true,
+                Err(error) => trouble = Some(error),
+            }
+        }
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs: Option<Vec<Run>> = known.runs.iter().cloned().collect();
+        match (runs, known.identity.clone()) {
+            (Some(runs), Some(identity)) if is_reached => Ok(Life { runs, identity }),
+            _ => Err(trouble.unwrap_or(StoreError::Unavailable { reason: "no server has all buckets".to_owned() })),
+        }
+    }
+
+    /// Sends one command about a bucket and waits for its answer.
+    pub(super) async fn call(&self, bucket: u8, command: &Cmd) -> Result<Value, StoreError> {
+        let shards = self.shards().await?;
+        let session = self.session(shards.of(bucket)?).await?;
         match session.send(command).await {
             Ok(value) => Ok(value),
             // Nothing was done: the server has lost its scripts (SCRIPT FLUSH).
@@ -108,24 +126,49 @@ impl Sessions {
 
     /// Reads all runs anew, after an answer that a bucket is in another one.
     pub(super) async fn renewed_run(&self, bucket: u8) -> Result<Run, StoreError> {
-        let session = self.session().await?;
-        let life = self.begin(&session).await?;
-        Ok(life.runs[usize::from(bucket % BUCKETS)].clone())
+        let shards = self.shards().await?;
+        for shard in &shards.all {
+            // Another server may be away; the bucket's own has just answered.
+            if let Ok(session) = self.session(shard).await {
+                let _told_by_its_next_call = self.begin(&session).await;
+            }
+        }
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = known.runs[usize::from(bucket % BUCKETS)].clone();
+        run.ok_or_else(|| StoreError::Unavailable { reason: format!("the run of bucket {bucket} is not known") })
     }
 
-    /// A connection apart from the others, on which a command may wait for `patience` before it is answered.
-    pub(super) async fn separate(&self, patience: Duration) -> Result<(Session, Life), StoreError> {
-        let session = self.connect(self.timeout + patience).await?;
-        let life = self.begin(&session).await?;
-        Ok((session, life))
+    /// A connection apart from the others, on which a command may wait for `patience` before it is answered, and the
+    /// runs of its buckets.
+    pub(super) async fn separate(
+        &self,
+        shard: &Shard,
+        buckets: Vec<u8>,
+        patience: Duration,
+    ) -> Result<(Session, Vec<Run>), StoreError> {
+        let session = self.connect(shard, buckets, self.timeout + patience).await?;
+        let runs = self.begin(&session).await?;
+        Ok((session, runs))
     }
 
-    /// Names the runs that are, and begins those that are not yet (rules 1 and 2).
-    pub(super) async fn begin(&self, session: &Session) -> Result<Life, StoreError> {
+    /// The buckets of a shard whose streams one command can follow: in a cluster, one slot's.
+    pub(super) fn together(&self, shard: &Shard) -> Vec<Vec<u8>> {
+        match self.place {
+            Place::Cluster(_) => shard.buckets.iter().map(|bucket| vec![*bucket]).collect(),
+            Place::Server(_) | Place::Sentinels(_) => vec![shard.buckets.clone()],
+        }
+    }
+
+    /// Names the runs of the session's buckets, and begins those that are not yet (rules 1 and 2).
+    pub(super) async fn begin(&self, session: &Session) -> Result<Vec<Run>, StoreError> {
+        let has_identity = session.buckets.contains(&0);
         let mut pipeline = redis::pipe();
-        pipeline.cmd("SET").arg(&self.keys.identity).arg(nonce::text()).arg("NX").ignore();
-        pipeline.cmd("GET").arg(&self.keys.identity);
-        for bucket in self.keys.buckets() {
+        if has_identity {
+            pipeline.cmd("SET").arg(&self.keys.identity).arg(nonce::text()).arg("NX").ignore();
+            pipeline.cmd("GET").arg(&self.keys.identity);
+        }
+        for bucket in &session.buckets {
+            let bucket = self.keys.bucket(*bucket);
             let mut begin = SCRIPTS.begin.call(&[&bucket.meta, &bucket.claims]);
             begin.arg(&*nonce::run().0);
             pipeline.add_command(begin);
@@ -136,60 +179,39 @@ impl Sessions {
             self.failed(session, &error);
             unavailable(&error)
         })?;
-        let runs = texts.split_off(1).into_iter().map(|run| Run(run.into())).collect();
-        let life = Life { runs, identity: texts.swap_remove(0) };
-        *self.life.lock().unwrap_or_else(PoisonError::into_inner) = Some(life.clone());
-        Ok(life)
+        let runs = texts.split_off(usize::from(has_identity)).into_iter().map(|run| Run(run.into()));
+        let runs: Vec<Run> = runs.collect();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for (bucket, run) in session.buckets.iter().zip(&runs) {
+            known.runs[usize::from(*bucket)] = Some(run.clone());
+        }
+        known.identity = texts.pop().or(known.identity.take());
+        Ok(runs)
     }
 
-    /// This thread's connection, made now if there is none.
-    async fn session(&self) -> Result<Arc<Session>, StoreError> {
-        let slot = &self.slots[thread_number() % self.slots.len()];
+    /// This thread's connection to the shard, made now if there is none.
+    async fn session(&self, shard: &Shard) -> Result<Arc<Session>, StoreError> {
+        let slot = shard.slot();
         if let Some(session) = slot.live() {
             return Ok(session);
         }
-        let asked = Instant::now();
-        let mut attempt = slot.attempt.lock().await;
-        if let Some(session) = slot.live() {
-            return Ok(session);
-        }
-        match &attempt.last {
-            // Others asked at the same time; it was sent after they did.
-            Some(last) if last.sent >= asked => return Err(last.error.clone()),
-            // That it was refused before says nothing of this call: it counts from when it is sent (rule 14).
-            Some(Failure { next, error: StoreError::Refused { .. }, .. }) => sleep_until((*next).into()).await,
-            Some(last) if Instant::now() < last.next => {
-                return Err(StoreError::Unavailable { reason: last.error.to_string() });
-            }
-            _ => {}
-        }
-        let sent = Instant::now();
         let late = |_| StoreError::Unavailable { reason: "no connection in time".to_owned() };
-        match timeout(self.timeout, self.prepare()).await.map_err(late).flatten() {
-            Ok(session) => {
-                let session = Arc::new(session);
-                *attempt = Attempt::default();
-                *slot.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(session.clone());
-                Ok(session)
-            }
-            Err(error) => {
-                let is_refused = matches!(error, StoreError::Refused { .. });
-                let doubled = if is_refused { 0 } else { attempt.failures.min(10) };
-                let next = Instant::now() + BACKOFF_LAST.min(BACKOFF_FIRST * 2u32.saturating_pow(doubled));
-                attempt.failures += 1;
-                attempt.last = Some(Failure { sent, next, error: error.clone() });
-                Err(error)
-            }
-        }
+        let attempt = async || {
+            let prepared = timeout(self.timeout, self.prepare(shard)).await.map_err(late).flatten();
+            let session = Arc::new(prepared.inspect_err(|_| self.look_again())?);
+            slot.set(session.clone());
+            Ok(session)
+        };
+        slot.attempts.until(|| slot.live(), attempt).await
     }
 
-    async fn prepare(&self) -> Result<Session, StoreError> {
-        let session = self.connect(self.timeout).await?;
+    async fn prepare(&self, shard: &Shard) -> Result<Session, StoreError> {
+        let session = self.connect(shard, shard.buckets.clone(), self.timeout).await?;
         self.begin(&session).await?;
         Ok(session)
     }
 
-    async fn connect(&self, patience: Duration) -> Result<Session, StoreError> {
+    async fn connect(&self, shard: &Shard, buckets: Vec<u8>, patience: Duration) -> Result<Session, StoreError> {
         let gone = Arc::new(AtomicBool::new(false));
         let ended = gone.clone();
         let config = AsyncConnectionConfig::new()
@@ -201,40 +223,72 @@ impl Sessions {
                 }
                 Ok::<(), SendError>(())
             });
-        let connected = self.client.get_multiplexed_async_connection_with_config(&config).await;
-        let session = Session { connection: connected.map_err(|error| self.dialled.failed(&error))?, gone };
-        let (loaded, memory, told) = tokio::join!(session.load(), session.info("memory"), self.about(&session));
+        let client = self.client(shard).await?;
+        let connected = client.get_multiplexed_async_connection_with_config(&config).await;
+        let connection = connected.map_err(|error| shard.dialled.failed(&error))?;
+        let session = Session { connection, buckets, gone };
+        let (loaded, memory, ()) =
+            tokio::join!(session.load(), session.info("memory"), self.learn(shard, &session.connection));
         loaded?;
         eviction::check(&memory?, &self.is_warned_of_eviction)?;
-        self.dialled.learn(told.as_deref());
         Ok(session)
     }
 
-    /// What the server says of a new connection. A user who may not ask only does without rule 14.
-    async fn about(&self, session: &Session) -> Option<String> {
-        let mut about = redis::cmd("CLIENT");
-        about.arg("INFO");
-        if self.dialled.is_literal() { about.query_async(&mut session.connection.clone()).await.ok() } else { None }
+    async fn client(&self, shard: &Shard) -> Result<Client, StoreError> {
+        match (&shard.client, &self.place) {
+            (Some(client), _) | (None, Place::Server(client)) => Ok(client.clone()),
+            (None, Place::Sentinels(sentinels)) => sentinels.master().await,
+            (None, Place::Cluster(_)) => Err(StoreError::Unavailable { reason: "no master is known".to_owned() }),
+        }
+    }
+
+    /// Takes in what the server says of itself and of a new connection. A user who may not ask does without rule 14.
+    async fn learn(&self, shard: &Shard, connection: &MultiplexedConnection) {
+        let bound = match &self.place {
+            Place::Server(_) if shard.dialled.is_literal() => {
+                let mut about = redis::cmd("CLIENT");
+                about.arg("INFO");
+                let told: Option<String> = about.query_async(&mut connection.clone()).await.ok();
+                return shard.dialled.learn(told.as_deref());
+            }
+            Place::Server(_) => return,
+            Place::Sentinels(_) => Bound::Lag,
+            Place::Cluster(_) => Bound::NodeTimeout,
+        };
+        let read = bound.read(connection).await;
+        let is_warned = self.replaced_ms.load(Ordering::Relaxed) != 0;
+        self.replaced_ms.fetch_max(bound.or_assumed(read, is_warned), Ordering::Relaxed);
     }
 
     /// What a failed call is, and the end of its connection if that is to blame.
     fn failed(&self, session: &Session, error: &RedisError) -> StoreError {
+        const ANOTHER_SERVER: [&str; 6] = ["ASK", "CLUSTERDOWN", "MOVED", "NOREPLICAS", "READONLY", "TRYAGAIN"];
+        let is_elsewhere = error.code().is_some_and(|code| ANOTHER_SERVER.contains(&code));
+        let may_move = !matches!(self.place, Place::Server(_));
+        if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) || is_elsewhere && may_move {
+            session.gone.store(true, Ordering::Release);
+        }
+        if is_elsewhere {
+            self.look_again();
+        }
         if is_refusal(error) {
             return unavailable(error);
         }
-        if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) {
-            for slot in &self.slots {
-                let mut live = slot.live.lock().unwrap_or_else(PoisonError::into_inner);
-                if live.as_ref().is_some_and(|other| std::ptr::eq(&**other, session)) {
-                    *live = None;
-                }
-            }
-        }
         StoreError::Unknown { reason: error.to_string() }
+    }
+
+    fn look_again(&self) {
+        if let Place::Cluster(cluster) = &self.place {
+            cluster.is_no_longer();
+        }
     }
 }
 
 impl Session {
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
     async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
         self.connection.clone().send_packed_command(command).await.and_then(Value::extract_error)
     }
@@ -247,13 +301,6 @@ impl Session {
 
     async fn load(&self) -> Result<(), StoreError> {
         SCRIPTS.load().query_async(&mut self.connection.clone()).await.map_err(|error| unavailable(&error))
-    }
-}
-
-impl Slot {
-    fn live(&self) -> Option<Arc<Session>> {
-        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.as_ref().filter(|session| !session.gone.load(Ordering::Acquire)).cloned()
     }
 }
 
@@ -281,13 +328,4 @@ fn is_refusal(error: &RedisError) -> bool {
 
 pub(super) fn unavailable(error: &RedisError) -> StoreError {
     StoreError::Unavailable { reason: error.to_string() }
-}
-
-/// Numbers the threads in the order in which they first call.
-fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-    NUMBER.with(|number| *number)
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redis::Value;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation, NUMBER_LIMIT, NodeId, RoomKey};
@@ -14,10 +14,12 @@ use roost_proto::room::{Expected, Run};
 use super::keys::{Found, Keys};
 use super::lately::Lately;
 use super::record;
-use super::script::SCRIPTS;
 use super::session::Sessions;
+use super::shard::Shard;
+use super::snapshot::Snapshot;
 use super::tail::{Entry, Lost, Tail};
 use crate::claim::DURATION_LIMIT_MS;
+use crate::dropped::DroppedReports;
 use crate::embedded::WATCH_CAPACITY;
 use crate::error::StoreError;
 
@@ -26,78 +28,80 @@ const BLOCK_MS: u64 = 1_000;
 const RUN_CHECK: Duration = Duration::from_secs(1);
 /// Between two reads of a busy stream: waking for each entry would cost the server more than the entries do.
 const GATHER: Duration = Duration::from_millis(4);
-const SCAN_COUNT: usize = 1_000;
 
 /// Why a watch ends.
-enum End {
+pub(super) enum End {
     /// Nobody reads it any more.
     Unread,
     /// The reader has to watch again, from the start.
     Lost(&'static str),
 }
 
+/// Follows the streams of some buckets.
 struct Watch {
     sessions: Arc<Sessions>,
     tail: Tail,
     runs: Vec<Run>,
-    lately: Lately,
     sender: mpsc::Sender<Event>,
 }
 
 /// Watches: the snapshot is read after the ends of the streams were noted, so that no change falls between. A change
 /// may therefore be told that the snapshot has already; epochs tell which is newer.
+///
+/// In a cluster each server is watched for itself: what happens to one room, or to one node, is on one of them.
 pub(super) async fn watch(sessions: &Arc<Sessions>) -> Result<mpsc::Receiver<Event>, StoreError> {
-    let (session, life) = sessions.separate(Duration::from_millis(BLOCK_MS)).await?;
-    let buckets = sessions.keys.buckets();
-    let streams = buckets.iter().map(|bucket| bucket.claims.clone());
-    let streams = streams.chain(buckets.iter().map(|bucket| bucket.reports.clone())).collect();
-    let tail = Tail::from_now(session, streams).await?;
-    let lately = Lately::read(tail.session(), buckets).await?;
     let (sender, receiver) = mpsc::channel(WATCH_CAPACITY);
-    let mut watch = Watch { sessions: sessions.clone(), tail, runs: life.runs, lately, sender };
+    let mut servers = JoinSet::new();
+    for shard in &sessions.shards().await?.all {
+        let mut watches = Vec::new();
+        for buckets in sessions.together(shard) {
+            watches.push(begin(sessions, shard, buckets, sender.clone()).await?);
+        }
+        let buckets = shard.buckets.clone();
+        let (session, now) = sessions.separate(shard, buckets.clone(), Duration::from_millis(BLOCK_MS)).await?;
+        let lately = Lately::read(&session, buckets.iter().map(|bucket| sessions.keys.bucket(*bucket))).await?;
+        if !watches.iter().flat_map(|watch| &watch.runs).eq(&now) {
+            return Err(StoreError::Unavailable { reason: "a new run of the store began meanwhile".to_owned() });
+        }
+        let runs = buckets.into_iter().zip(now);
+        let snapshot =
+            Snapshot { runs: runs.collect(), sessions: sessions.clone(), session, lately, sender: sender.clone() };
+        servers.spawn(async move {
+            if let Err(end) = snapshot.tell_all().await {
+                return end;
+            }
+            let mut follows: JoinSet<End> = watches.into_iter().map(Watch::follow).collect();
+            follows.join_next().await.and_then(Result::ok).unwrap_or(End::Unread)
+        });
+    }
     tokio::spawn(async move {
-        let ended = match watch.snapshot().await {
-            Ok(()) => watch.follow().await,
-            Err(end) => end,
-        };
-        if let End::Lost(reason) = ended {
+        // The first that ends ends all, and with them the channel.
+        if let Some(Ok(End::Lost(reason))) = servers.join_next().await {
             tracing::debug!(reason, "a watch ends");
         }
     });
     Ok(receiver)
 }
 
+async fn begin(
+    sessions: &Arc<Sessions>,
+    shard: &Shard,
+    buckets: Vec<u8>,
+    sender: mpsc::Sender<Event>,
+) -> Result<Watch, StoreError> {
+    let keys = buckets.iter().map(|bucket| sessions.keys.bucket(*bucket));
+    let streams = keys.clone().map(|bucket| bucket.claims.clone());
+    let streams = streams.chain(keys.map(|bucket| bucket.reports.clone())).collect();
+    let (session, runs) = sessions.separate(shard, buckets, Duration::from_millis(BLOCK_MS)).await?;
+    Ok(Watch { sessions: sessions.clone(), tail: Tail::from_now(session, streams).await?, runs, sender })
+}
+
 impl Watch {
-    /// All records of this run, and the last report of each node as far as it is kept.
-    async fn snapshot(&mut self) -> Result<(), End> {
-        let mut connection = self.tail.session().connection.clone();
-        let mut cursor = 0u64;
-        loop {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(cursor).arg("MATCH").arg(&self.sessions.keys.pattern).arg("COUNT").arg(SCAN_COUNT);
-            scan.arg("TYPE").arg("string");
-            let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await.map_err(lost)?;
-            if !keys.is_empty() {
-                let mut pipeline = redis::pipe();
-                for key in &keys {
-                    pipeline.cmd("GET").arg(key).cmd("PTTL").arg(key);
-                }
-                let values: Vec<Value> = pipeline.query_async(&mut connection).await.map_err(lost)?;
-                for (key, pair) in keys.iter().zip(values.chunks_exact(2)) {
-                    if let [Value::BulkString(text), Value::Int(ttl)] = pair {
-                        self.tell(key, &String::from_utf8_lossy(text), *ttl).await?;
-                    }
-                }
-            }
-            cursor = next;
-            if cursor == 0 {
-                self.lately = Lately::default();
-                return Ok(());
-            }
-        }
+    fn buckets(&self) -> &[u8] {
+        &self.tail.session().buckets
     }
 
-    async fn follow(&mut self) -> End {
+    async fn follow(mut self) -> End {
         let mut checked = Instant::now();
         loop {
             let entries = tokio::select! {
@@ -113,7 +117,7 @@ impl Watch {
             if is_idle || checked.elapsed() > RUN_CHECK {
                 checked = Instant::now();
                 match self.sessions.begin(self.tail.session()).await {
-                    Ok(life) if life.runs == self.runs => {}
+                    Ok(runs) if runs == self.runs => {}
                     Ok(_) => return End::Lost("the store is in a new run"),
                     Err(_) => return End::Lost("the connection broke"),
                 }
@@ -137,59 +141,32 @@ impl Watch {
         self.sender.send(event).await.map_err(|_| End::Unread)
     }
 
-    /// Tells what a key of the snapshot holds. What is void is forgotten, what is broken logged.
-    async fn tell(&self, key: &str, text: &str, ttl: i64) -> Result<(), End> {
-        let event = match Keys::found(key) {
-            Ok(Found::Room(room)) => record::parse(key, text).map(|claim| {
-                let ttl_ms = u64::try_from(ttl).unwrap_or(0);
-                let expected = self.lately.expected(&room, claim.epoch);
-                Some(Event::Claimed { key: room, claim, ttl_ms, expected })
-            }),
-            Ok(Found::Report) => Ok(self.report(text)),
-            Ok(Found::Other) => Ok(None),
-            Err(error) => Err(error),
-        };
-        match event {
-            Ok(Some(Event::Claimed { key: room, claim, .. })) if claim.run != self.runs[usize::from(room.bucket())] => {
-                let forget = SCRIPTS.forget.call(&[&self.sessions.keys.bucket(room.bucket()).meta, key]);
-                forget.query_async(&mut self.tail.session().connection.clone()).await.map_err(lost)
-            }
-            Ok(Some(event)) => self.give(event).await,
-            Ok(None) => Ok(()),
-            Err(error) => {
-                tracing::warn!(%error, "left out of the snapshot");
-                Ok(())
-            }
-        }
-    }
-
     /// The event that an entry of a stream is; none if it is broken (which is logged).
     fn added(&self, stream: usize, entry: &Entry) -> Option<Event> {
         let broken = |error: &StoreError| tracing::warn!(%error, id = entry.id, "an event is dropped");
-        if let Some(bucket) = self.sessions.keys.buckets().get(stream) {
-            return changed(&bucket.claims, entry).inspect_err(broken).ok();
+        if let Some(bucket) = self.buckets().get(stream) {
+            return changed(&self.sessions.keys.bucket(*bucket).claims, entry).inspect_err(broken).ok();
         }
         match (entry.get("report"), entry.get("left")) {
             (None, Some(node)) => left(node, entry).inspect_err(broken).ok(),
-            (text, _) => self.report(text.unwrap_or_default()),
+            (text, _) => reported(&self.sessions.dropped, text.unwrap_or_default()),
         }
     }
+}
 
-    /// The event that a report is; none if it cannot be used.
-    fn report(&self, text: &str) -> Option<Event> {
-        #[derive(serde::Deserialize)]
-        struct Named {
-            node: NodeId,
-        }
-        let dropped = &self.sessions.dropped;
-        let unreadable = |error| {
-            let named = serde_json::from_str::<Named>(text).ok();
-            dropped.unreadable(named.map(|named| named.node), &error);
-        };
-        let report: Report = serde_json::from_str(text).map_err(unreadable).ok()?;
-        dropped.check(&report).ok()?;
-        Some(Event::Reported(Box::new(report)))
+/// The event that a report is; none if it cannot be used.
+pub(super) fn reported(dropped: &DroppedReports, text: &str) -> Option<Event> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        node: NodeId,
     }
+    let unreadable = |error| {
+        let named = serde_json::from_str::<Named>(text).ok();
+        dropped.unreadable(named.map(|named| named.node), &error);
+    };
+    let report: Report = serde_json::from_str(text).map_err(unreadable).ok()?;
+    dropped.check(&report).ok()?;
+    Some(Event::Reported(Box::new(report)))
 }
 
 fn left(node: &str, entry: &Entry) -> Result<Event, StoreError> {
@@ -221,8 +198,4 @@ fn told(place: &str, key: RoomKey, text: &str) -> Result<Event, StoreError> {
     let mut small = || numbers.next().unwrap_or(Ok(0)).map(|number| u32::try_from(number).unwrap_or(u32::MAX));
     let expected = Expected { participants: small()?, hint: small()?, age_ms: 0 };
     Ok(Event::Claimed { key, claim, ttl_ms, expected })
-}
-
-fn lost(_: redis::RedisError) -> End {
-    End::Lost("the connection broke")
 }

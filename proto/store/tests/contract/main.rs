@@ -10,6 +10,7 @@ mod proxy;
 mod redis;
 mod rooms;
 mod runs;
+mod sentinel;
 mod server;
 mod stage;
 

@@ -10,6 +10,9 @@ use redis::{Client, FromRedisValue};
 
 use crate::stage::until;
 
+/// The first option of a sentinel; its configuration follows.
+const SENTINEL: &str = "--sentinel";
+
 /// A running Redis.
 pub(crate) struct Server {
     port: u16,
@@ -38,6 +41,14 @@ impl Server {
         panic!("redis-server does not start: see {}", folder.join("log").display());
     }
 
+    /// A sentinel that follows the master at `port` by the name `main`, and wants another to agree that it is gone.
+    pub(crate) async fn start_sentinel(port: u16) -> Self {
+        let monitor = format!("monitor main 127.0.0.1 {port} 2");
+        let wishes = [&*monitor, "down-after-milliseconds main 500", "failover-timeout main 2000"];
+        let wishes: String = wishes.iter().map(|wish| format!("sentinel {wish}\n")).collect();
+        Self::start_with(&[SENTINEL, &wishes]).await
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
@@ -61,9 +72,14 @@ impl Server {
     }
 
     pub(crate) async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_ask(words).await.unwrap()
+    }
+
+    pub(crate) async fn try_ask<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
+        let mut connection = Client::open(self.url()).unwrap().get_multiplexed_async_connection().await?;
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
-        command.query_async(&mut self.connection().await).await.unwrap()
+        command.query_async(&mut connection).await
     }
 
     /// Ends it at once.
@@ -125,8 +141,20 @@ impl Drop for Server {
 
 fn spawn(port: u16, folder: &Path, options: &[String]) -> Child {
     let mut command = Command::new("redis-server");
+    if let [SENTINEL, wishes] = options.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        // It writes what it learns into its configuration.
+        let file = folder.join("sentinel.conf");
+        let place = format!("port {port}\nbind 127.0.0.1\ndir {}\nlogfile log\n", folder.display());
+        std::fs::write(&file, place + wishes).unwrap();
+        command.arg(file).arg(SENTINEL);
+        return start(command);
+    }
     command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
     command.args(["--logfile", "log"]).arg("--dir").arg(folder).args(options);
+    start(command)
+}
+
+fn start(mut command: Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap_or_else(|error| {
         panic!("cannot start redis-server ({error}): install the Debian package `redis-server`")
