@@ -34,6 +34,7 @@ pub(crate) struct Metrics {
     brake_engaged: IntGauge,
     watch_connections: IntGauge,
     found_dead: IntCounter,
+    orphans_ended: IntCounter,
     record_dropped: IntCounter,
     pub geo: GeoMetrics,
 }
@@ -91,6 +92,7 @@ impl Metrics {
         let dropped = Opts::new("roost_record_dropped_total", "Lines that --record could not keep up with.");
         let found_dead =
             Opts::new("roost_agents_found_dead_total", "Agents whose host refused connections after they broke.");
+        let orphans = Opts::new("roost_orphans_ended_total", "Claims that were ended because their holder is gone.");
         let nodes = Opts::new("roost_nodes", "Nodes by state.");
         Self {
             placed: lookups.with_label_values(&["placed"]),
@@ -132,6 +134,7 @@ impl Metrics {
                 "Whether silent nodes keep their rooms, because too many fell silent.",
             ),
             watch_connections: gauge("roost_watch_connections", "Connections to agents that tell whether they live."),
+            orphans_ended: registry.register(IntCounter::with_opts(orphans).expect(VALID)),
             found_dead: registry.register(IntCounter::with_opts(found_dead).expect(VALID)),
             record_dropped: registry.register(IntCounter::with_opts(dropped).expect(VALID)),
             geo: GeoMetrics::new(&registry),
@@ -193,6 +196,11 @@ impl Metrics {
     pub(crate) fn watching(&self) -> Watching {
         self.watch_connections.inc();
         Watching(self.watch_connections.clone())
+    }
+
+    /// Claims without a holder were ended.
+    pub(crate) fn orphans_ended(&self, claims: u64) {
+        self.orphans_ended.inc_by(claims);
     }
 
     /// An agent's process is dead.

@@ -73,6 +73,26 @@ fn a_suspended_agent_refuses_nobody_and_keeps_its_rooms_for_its_lease() {
 }
 
 #[test]
+fn a_minute_after_an_agent_was_killed_no_claim_of_its_rooms_is_left_though_nobody_asked_for_them() {
+    run(async {
+        let mut cluster = Cluster::start(Plan::small().with_redis(2)).await?;
+        let (before, _anna) = standup_with_anna(&cluster).await?;
+        cluster.node_mut("fra-1")?.process.kill().await?;
+        for scheduler in &cluster.schedulers {
+            wait::until("the room is forgotten", Duration::from_secs(60), || async {
+                let rooms = cluster.admin(scheduler, "/v1/rooms").await.ok()?;
+                (rooms["items"].as_array()?.is_empty()).then_some(())
+            })
+            .await?;
+        }
+        let after = cluster.lookup_from("eu/central", "standup").await?;
+        assert_eq!((after.outcome, after.node.id.as_str()), (Outcome::Placed, "iad-1"));
+        assert!(after.epoch > before.epoch, "epochs only grow");
+        cluster.stop().await
+    });
+}
+
+#[test]
 fn a_scheduler_that_is_killed_and_started_again_with_redis_loses_nothing() {
     run(async {
         let mut cluster = Cluster::start(Plan::small().with_redis(2)).await?;

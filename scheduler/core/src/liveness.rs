@@ -61,6 +61,14 @@ impl Hearing {
         }
     }
 
+    /// Whether the room's incarnation was not heard of for so long after its lease that it will not come back.
+    #[must_use]
+    pub fn is_orphaned(&self, node: Option<&Node>, room: &Room<'_>, lease_ms: u64, now: Millis) -> bool {
+        let heard = node.and_then(|node| node.heard_of(room.incarnation)).unwrap_or(room.told);
+        let lease_ms = node.map_or(lease_ms, self::lease_ms);
+        self.is_on() && now.since(heard.max(self.since)) >= lease_ms + ORPHANED_AFTER_MS
+    }
+
     /// Rule 12 (b): the room's incarnation was silent for a full lease, all of it while we listened; or it said itself
     /// that it is over, or is proven dead. Of one that has not reported, its claim is the last sign. `lease_ms` is for nodes of which
     /// nothing is known.
@@ -76,6 +84,9 @@ impl Hearing {
         now.since(heard.max(self.since)) >= node.map_or(lease_ms, self::lease_ms)
     }
 }
+
+/// How long after its lease a holder counts as gone for good: it had time to come back and say what it holds.
+pub const ORPHANED_AFTER_MS: u64 = 30_000;
 
 /// When a node of this state changes it if nothing more is heard of the node; never if it is lost.
 #[must_use]

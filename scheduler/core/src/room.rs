@@ -60,6 +60,15 @@ impl Room<'_> {
     }
 }
 
+/// What becomes of a room that a sweep looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Lives,
+    Over,
+    /// Its claim is recorded, but whoever held it is gone for long.
+    Orphaned,
+}
+
 /// All rooms, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Rooms {
@@ -219,16 +228,26 @@ impl Rooms {
         }
     }
 
-    /// Looks at the next `limit` rooms and forgets those that `is_over` says are over, besides expired grants.
-    pub(crate) fn sweep(&mut self, limit: usize, now: Millis, is_over: impl Fn(&RoomKey, &Room<'_>, bool) -> bool) {
+    /// Looks at the next `limit` rooms and forgets those that are over, besides expired grants. Gives the claims that have
+    /// no holder any more.
+    pub(crate) fn sweep(
+        &mut self,
+        limit: usize,
+        now: Millis,
+        judge: impl Fn(&RoomKey, &Room<'_>, bool) -> Fate,
+    ) -> Vec<(RoomKey, Claim)> {
         let from = self.swept.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut over = Vec::new();
+        let (mut over, mut orphans) = (Vec::new(), Vec::new());
         let mut looked = 0;
         for (key, slot) in self.rooms.range((from, Bound::Unbounded)).take(limit) {
             looked += 1;
             let record = &self.slots[*slot];
-            if record.is_expired(now) || is_over(key, &self.room(record), record.watch == self.watch) {
-                over.push((key.clone(), *slot));
+            let room = self.room(record);
+            match judge(key, &room, record.watch == self.watch) {
+                _ if record.is_expired(now) => over.push((key.clone(), *slot)),
+                Fate::Over => over.push((key.clone(), *slot)),
+                Fate::Orphaned => orphans.extend(room.claim().map(|claim| (key.clone(), claim))),
+                Fate::Lives => {}
             }
             if looked == limit {
                 self.swept = Some(key.clone());
@@ -238,6 +257,7 @@ impl Rooms {
             self.learn_absence(slot, now);
             self.remove(&key, slot);
         }
+        orphans
     }
 
     /// Rooms after `after`, in order, `limit` at most; and where to go on, unless that was all.

@@ -1,5 +1,7 @@
 //! The scheduler's picture of all nodes and rooms, folded from what the store tells. It answers lookups of living rooms.
 
+use std::collections::BTreeMap;
+
 use roost_proto::admin::{NodeCounts, NodeState, NodeView};
 use roost_proto::event::Event;
 use roost_proto::hash::BUCKETS;
@@ -15,13 +17,15 @@ use crate::liveness::Hearing;
 use crate::node::{Folded, Node};
 use crate::nodes::Nodes;
 use crate::request::Request;
-use crate::room::{Room, Rooms};
+use crate::room::{Fate, Room, Rooms};
 use crate::time::STALL_MS;
 use crate::trust::doubts;
 use crate::watch::Watches;
 
 /// How many rooms a tick looks at for ones that are over.
 const SWEPT_PER_TICK: usize = 2_000;
+/// How many claims without a holder wait to be ended. Further ones are found again.
+const MOST_ORPHANS: usize = 10_000;
 /// How many rooms a tick looks at whose reservations are due to change. A room takes at most as many steps as
 /// [`crate::time::EXPECT_MS`] has, so that this is enough for thousands of grants a second.
 const STEPS_PER_TICK: usize = 10_000;
@@ -35,6 +39,7 @@ pub struct View {
     hearing: Hearing,
     watches: Watches,
     brake: Brake,
+    orphans: BTreeMap<RoomKey, Claim>,
     /// When the watch that runs began: after a grace's length what it did not tell is gone.
     watch_began: Millis,
     ticked: Millis,
@@ -72,6 +77,7 @@ impl View {
             hearing: Hearing::none(now),
             watches: Watches::default(),
             brake: Brake::default(),
+            orphans: BTreeMap::new(),
             watch_began: now,
             ticked: now,
             old_reports: 0,
@@ -196,15 +202,32 @@ impl View {
         self.rooms.step(STEPS_PER_TICK, now);
         let grace_ms = self.grace.length_ms();
         let told = hearing.is_on() && now.since(self.watch_began) > grace_ms;
-        let (grace, nodes) = (&self.grace, &self.nodes);
-        self.rooms.sweep(SWEPT_PER_TICK, now, |key, room, confirmed| {
+        let (grace, nodes, is_braked) = (&self.grace, &self.nodes, self.brake.holds());
+        let orphans = self.rooms.sweep(SWEPT_PER_TICK, now, |key, room, confirmed| {
             // A room of which the store has not told for so long has no claim, whatever its node reported.
             let is_unclaimed = room.run.is_none() && now.since(room.told) > grace_ms;
-            (told && (!confirmed || is_unclaimed))
+            if (told && (!confirmed || is_unclaimed))
                 || is_void(grace, key, room, now)
                 || is_ghost(nodes, hearing, room, now)
+            {
+                return Fate::Over;
+            }
+            let in_grace = grace.left_ms(key.bucket(), now) > 0 || grace.left_ms(room.node.bucket(), now) > 0;
+            let is_settled = told && confirmed && !in_grace && !is_braked && room.state == ClaimState::Open;
+            if is_settled && hearing.is_orphaned(nodes.get(room.node), room, grace_ms, now) {
+                return Fate::Orphaned;
+            }
+            Fate::Lives
         });
+        let space = MOST_ORPHANS.saturating_sub(self.orphans.len());
+        self.orphans.extend(orphans.into_iter().take(space));
         self.share_reservations();
+    }
+
+    /// Open claims whose holder was not heard of for long after its lease: they are to be ended, once the store has said
+    /// that the lease is over (rule 12).
+    pub fn take_orphans(&mut self) -> BTreeMap<RoomKey, Claim> {
+        std::mem::take(&mut self.orphans)
     }
 
     /// The agent says, on the connection to it, which incarnation it acts under.

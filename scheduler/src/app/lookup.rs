@@ -257,7 +257,7 @@ impl Scheduler {
 
     /// Whether the lease of this incarnation is over, by the store's word. Without its word the room stays where it is. An
     /// incarnation that it does not remember is over.
-    async fn is_over(&self, node: &NodeId, incarnation: Incarnation) -> bool {
+    pub(super) async fn is_over(&self, node: &NodeId, incarnation: Incarnation) -> bool {
         let leases = self.store.leases(node).await;
         self.metrics.store_called("leases", &leases);
         leases.is_ok_and(|leases| {

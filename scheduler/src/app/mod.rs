@@ -6,6 +6,7 @@ pub(crate) mod explain;
 pub(crate) mod follow;
 pub(crate) mod lookup;
 pub(crate) mod nodes;
+pub(crate) mod orphans;
 pub(crate) mod read_room;
 pub(crate) mod rooms;
 

@@ -92,11 +92,11 @@ fn a_sweep_passes_all_rooms_in_steps() {
         fold(&mut rooms, &format!("r{i}"), claim("a", 1, state), 100, NOW);
     }
     for _ in 0..4 {
-        rooms.sweep(3, Millis(2_000), |key, _, confirmed| confirmed && key.room.as_str() == "r9");
+        rooms.sweep(3, Millis(2_000), |key, _, confirmed| over(confirmed && key.room.as_str() == "r9"));
     }
     assert_eq!(rooms.len(), 4, "five grants expired, and r9");
     rooms.begin_watch();
-    rooms.sweep(100, Millis(2_000), |_, _, confirmed| !confirmed);
+    rooms.sweep(100, Millis(2_000), |_, _, confirmed| over(!confirmed));
     assert!(rooms.is_empty(), "no watch told of them again");
 }
 
@@ -175,4 +175,7 @@ impl Rooms {
         }
         sizes
     }
+}
+fn over(is_over: bool) -> Fate {
+    if is_over { Fate::Over } else { Fate::Lives }
 }

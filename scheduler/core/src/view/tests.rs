@@ -1,7 +1,9 @@
 //! How reports, claims and time change what is known.
 
 use super::*;
+use crate::liveness::ORPHANED_AFTER_MS;
 use crate::sample::{self, READY};
+use crate::time::DEFAULT_LEASE_MS;
 use roost_proto::report::{EndedRoom, RoomReport};
 
 #[test]
@@ -120,4 +122,31 @@ fn highest_epochs_are_posted_for_buckets_that_have_any() {
 fn held(name: &str, epoch: u64) -> RoomReport {
     let key = sample::room(name);
     RoomReport { key, epoch: Epoch(epoch), worker: 0, participants: 3, producers: 0, consumers: 0 }
+}
+
+#[test]
+fn a_claim_is_orphaned_when_its_holder_was_gone_for_long_and_nobody_came_for_the_room() {
+    let mut view = sample::view(vec![sample::report("a", "eu"), sample::report("b", "eu")]);
+    let claim = sample::claim("a", 7, ClaimState::Open);
+    view.apply(sample::claimed("x", claim.clone(), 0), READY);
+    view.apply(sample::claimed("granted", sample::claim("a", 8, ClaimState::Granted), 600_000), READY);
+    let gone = READY.plus(DEFAULT_LEASE_MS + ORPHANED_AFTER_MS);
+    let pass = |view: &mut View, from: Millis, to: Millis| {
+        for ms in (from.0..=to.0).step_by(250) {
+            view.apply(sample::reported(sample::numbered("b", 1, ms)), Millis(ms));
+            view.tick(Millis(ms));
+        }
+    };
+    pass(&mut view, READY, gone.minus(250));
+    assert!(view.take_orphans().is_empty(), "it may come back");
+    pass(&mut view, gone, gone);
+    assert_eq!(view.take_orphans(), BTreeMap::from([(sample::room("x"), claim)]));
+    assert!(view.room(&sample::room("x"), gone).is_some(), "the store has the word");
+    let mut again = view.clone();
+    again.apply(sample::reported(sample::numbered("a", 1, 9)), gone.plus(250));
+    pass(&mut again, gone.plus(250), gone.plus(250));
+    assert!(again.take_orphans().is_empty(), "it has come back");
+    view.see_run(sample::room("x").bucket(), &sample::run("r2"), gone.plus(250));
+    pass(&mut view, gone.plus(250), gone.plus(250));
+    assert!(view.take_orphans().is_empty(), "in a grace nobody's claim is ended");
 }
