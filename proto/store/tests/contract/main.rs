@@ -1,6 +1,7 @@
 //! One suite for every store: what it says holds for the embedded store and for a real Redis alike.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod cluster;
 mod events;
 mod failures;
 mod leases;
@@ -30,6 +31,13 @@ macro_rules! on_every_store {
                 }
             })+
         })+
+
+        /// All of them one after the other: a cluster takes long to start.
+        pub(crate) async fn all_in(cluster: &std::sync::Arc<tokio::sync::Mutex<crate::cluster::Cluster>>) {
+            $($(
+                crate::$module::$name(crate::stage::Stage::cluster(cluster).await).await;
+            )+)+
+        }
     };
 }
 

@@ -4,9 +4,10 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Client, FromRedisValue};
+use redis::{AsyncConnectionConfig, Client, FromRedisValue};
 
 use crate::stage::until;
 
@@ -63,7 +64,13 @@ impl Server {
 
     /// A connection that no store knows of.
     pub(crate) async fn connection(&self) -> MultiplexedConnection {
-        Client::open(self.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
+        self.connect().await.unwrap()
+    }
+
+    async fn connect(&self) -> redis::RedisResult<MultiplexedConnection> {
+        let patience = Some(Duration::from_secs(10));
+        let config = AsyncConnectionConfig::new().set_connection_timeout(patience).set_response_timeout(patience);
+        Client::open(self.url()).unwrap().get_multiplexed_async_connection_with_config(&config).await
     }
 
     /// Sends a command whose answer does not matter.
@@ -76,7 +83,7 @@ impl Server {
     }
 
     pub(crate) async fn try_ask<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
-        let mut connection = Client::open(self.url()).unwrap().get_multiplexed_async_connection().await?;
+        let mut connection = self.connect().await?;
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         command.query_async(&mut connection).await

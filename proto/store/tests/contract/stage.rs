@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use roost_proto::event::Event;
 use roost_store::{EmbeddedStore, RedisSettings, RedisStore, Store};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
+use crate::cluster::Cluster;
 use crate::server::Server;
 
 /// A store, and a second client of the same data.
@@ -23,6 +24,7 @@ pub(crate) struct Stage {
 pub(crate) enum Behind {
     Memory { store: Arc<EmbeddedStore>, ahead_ms: Arc<AtomicU64> },
     Redis(Server),
+    Cluster(Arc<Mutex<Cluster>>),
 }
 
 impl Stage {
@@ -38,6 +40,18 @@ impl Stage {
         Self { store: client(&server), second: client(&server), behind: Behind::Redis(server) }
     }
 
+    /// On an empty cluster, which others had before.
+    pub(crate) async fn cluster(cluster: &Arc<Mutex<Cluster>>) -> Self {
+        let (store, second) = {
+            let cluster = cluster.lock().await;
+            for server in &cluster.servers {
+                server.command(&["FLUSHALL"]).await;
+            }
+            (cluster.store(), cluster.store())
+        };
+        Self { store, second, behind: Behind::Cluster(cluster.clone()) }
+    }
+
     /// Lets time pass for grants, leases and lists.
     pub(crate) async fn pass(&self, ms: u64) {
         match &self.behind {
@@ -45,6 +59,11 @@ impl Stage {
                 ahead_ms.fetch_add(ms, Ordering::SeqCst);
             }
             Behind::Redis(server) => server.age(ms).await,
+            Behind::Cluster(cluster) => {
+                for server in &cluster.lock().await.servers {
+                    server.age(ms).await;
+                }
+            }
         }
     }
 
@@ -53,6 +72,7 @@ impl Stage {
         match &mut self.behind {
             Behind::Memory { store, .. } => store.restart(),
             Behind::Redis(server) => server.restart(true).await,
+            Behind::Cluster(cluster) => cluster.lock().await.restart().await,
         }
         self.reconnect().await;
     }
@@ -62,6 +82,11 @@ impl Stage {
         match &mut self.behind {
             Behind::Memory { store, .. } => store.wipe(),
             Behind::Redis(server) => server.command(&["FLUSHALL"]).await,
+            Behind::Cluster(cluster) => {
+                for server in &cluster.lock().await.servers {
+                    server.command(&["FLUSHALL"]).await;
+                }
+            }
         }
     }
 
