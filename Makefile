@@ -14,7 +14,7 @@ demo: ## Show a cluster with real media on loopback: one scheduler, three nodes 
 	@target/release/roost-demo --store $(STORE)
 
 test: ## Run every test; installs what is missing (asks before sudo)
-	@.ci/setup media browser room redis prometheus aiortc geo
+	@.ci/setup media browser room redis postgres prometheus aiortc geo
 	$(MAKE) build
 	RUST_TEST_THREADS=8 cargo test
 	cargo test -p roost-mediasoup
@@ -65,4 +65,4 @@ build: ## Build all binaries, the media worker too (debug)
 	cargo build -p roost-mediasoup
 
 setup: ## Install what demo and test need, without running them
-	@.ci/setup media browser room redis prometheus aiortc geo
+	@.ci/setup media browser room redis postgres prometheus aiortc geo

@@ -7,8 +7,11 @@ use actix_web::http::Uri;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use roost_scheduler_core::brake::{BRAKE, BrakeSettings};
+use roost_server::secret::masked_url;
 use roost_server::{AllowedOrigins, ClientAddress, ClusterKeys, ConfigError, LogFormat, Shared, TrustedHeader, config};
 use serde::{Deserialize, Serialize};
+
+use crate::ledger::{self, Address};
 
 /// Decides where rooms live, and sends clients there.
 #[derive(Debug, Parser)]
@@ -103,6 +106,13 @@ pub(crate) struct Flags {
     /// For development: loopback only, a fixed cluster key, hints believed, any origin.
     #[arg(long, env = "ROOST_DEV", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     dev: Option<bool>,
+    /// Keeps the history of rooms: `sqlite:PATH`, or the URL of a PostgreSQL database. One with a password belongs in the
+    /// environment or the file: other users of the machine can read arguments.
+    #[arg(long, env = "ROOST_LEDGER", value_name = "LEDGER", hide_env_values = true)]
+    ledger: Option<String>,
+    /// After how many days the history is deleted; 0: never [default: 90].
+    #[arg(long, env = "ROOST_LEDGER_RETENTION_DAYS", value_name = "DAYS")]
+    ledger_retention_days: Option<u32>,
     /// Writes what happens as a trace that `replay` takes.
     #[arg(long, env = "ROOST_RECORD", value_name = "FILE")]
     record: Option<PathBuf>,
@@ -149,6 +159,8 @@ pub(crate) struct Settings {
     pub brake_min_nodes: u32,
     pub brake_max_s: u64,
     pub dev: bool,
+    pub ledger: Option<String>,
+    pub ledger_retention_days: u32,
     pub record: Option<PathBuf>,
     pub record_max_mb: u64,
     pub record_names: bool,
@@ -180,6 +192,8 @@ impl Default for Settings {
             brake_min_nodes: BRAKE.min_nodes,
             brake_max_s: BRAKE.max_ms / 1_000,
             dev: false,
+            ledger: None,
+            ledger_retention_days: 90,
             record: None,
             record_max_mb: 1_024,
             record_names: false,
@@ -228,6 +242,13 @@ impl Settings {
         self.cluster_key_file.as_deref().map_or_else(|| Ok(ClusterKeys::dev()), ClusterKeys::from_file)
     }
 
+    /// Where the ledger is kept; none: nowhere.
+    pub(crate) fn ledger(&self) -> Result<Option<Address>, ConfigError> {
+        let Some(text) = &self.ledger else { return Ok(None) };
+        let address = text.parse().map_err(|_| ConfigError::wrong("ledger", masked_url(text), ledger::EXPECTED))?;
+        Ok(Some(address))
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         for (key, text) in self.listeners() {
             // What is no address at all is refused when it is listened on.
@@ -258,6 +279,7 @@ impl Settings {
         if self.brake_max_s > MOST_BRAKE_S {
             return Err(ConfigError::wrong("brake_max_s", self.brake_max_s, &format!("{MOST_BRAKE_S} at most")));
         }
+        self.ledger()?;
         if self.record_max_mb == 0 {
             return Err(ConfigError::wrong("record_max_mb", 0, "1 or more"));
         }

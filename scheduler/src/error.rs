@@ -53,6 +53,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Record(#[from] crate::record::RecordError),
     #[error(transparent)]
+    Ledger(#[from] crate::ledger::LedgerError),
+    #[error(transparent)]
     Geo(#[from] crate::geo::GeoError),
     /// Of an argument of `locate`.
     #[error("address {0:?}: expected an IPv4 or IPv6 address")]
@@ -89,7 +91,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Key(_) | Self::Tls(_) | Self::Telemetry(_) | Self::Store(_) | Self::Record(_) => 2,
-            Self::Listen(ListenError::Address { .. }) | Self::Geo(_) => 2,
+            Self::Listen(ListenError::Address { .. }) | Self::Geo(_) | Self::Ledger(_) => 2,
             Self::Listen(ListenError::Unavailable { .. }) | Self::Io(_) | Self::Ended => 1,
             Self::Trace(_) | Self::Plot(_) | Self::Missed { .. } | Self::Address(_) => 1,
             Self::Output(_) | Self::Folder { .. } => 1,

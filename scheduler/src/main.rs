@@ -7,6 +7,7 @@ mod decision_log;
 mod error;
 mod geo;
 mod inbound;
+mod ledger;
 mod locate;
 mod metrics;
 mod outbound;

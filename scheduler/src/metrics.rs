@@ -48,6 +48,13 @@ pub(crate) struct GeoMetrics {
     built: IntGaugeVec,
 }
 
+/// Of the ledger; declared where one is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct LedgerMetrics {
+    pub up: IntGauge,
+    pub dropped: IntCounter,
+}
+
 /// What the gauges show.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Levels {
@@ -258,6 +265,20 @@ impl GeoMetrics {
     /// A file that has changed was read, with success or without.
     pub(crate) fn reloaded(&self, kind: Kind, is_ok: bool) {
         self.reloads.with_label_values(&[kind.as_str(), if is_ok { "ok" } else { "failed" }]).inc();
+    }
+}
+
+impl LedgerMetrics {
+    pub(crate) fn new() -> Self {
+        let up = IntGauge::new("roost_ledger_up", "Whether the ledger's database takes what is heard: 1 or 0.");
+        let opts = Opts::new("roost_ledger_dropped_total", "Facts and rows that the ledger could not keep.");
+        Self { up: up.expect(VALID), dropped: IntCounter::with_opts(opts).expect(VALID) }
+    }
+
+    /// Shows them beside the others.
+    pub(crate) fn declare(&self, registry: &Registry) {
+        registry.register(self.up.clone());
+        registry.register(self.dropped.clone());
     }
 }
 

@@ -19,11 +19,12 @@ use serde_json::json;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::app::{Rules, Scheduler, follow, orphans};
+use crate::app::{Kept, Rules, Scheduler, follow, orphans};
 use crate::config::{Flags, Settings};
 use crate::error::Failure;
 use crate::geo::{self, Geo};
 use crate::inbound::{admin, agents, public};
+use crate::ledger::Ledger;
 use crate::outbound::commands::{self, Commands};
 use crate::outbound::store;
 use crate::outbound::watch::watch_all;
@@ -92,7 +93,10 @@ async fn run(
     let entry = SchedulerEntry { id: new_id(), cluster_url, version: env!("CARGO_PKG_VERSION").to_owned() };
     let (stop, stopping) = watch::channel(false);
     let recorder = Recorder::start(settings, &rules.keys, &rules.shared.namespaces)?;
-    let scheduler = Arc::new(Scheduler::new(entry, rules, geo, store, recorder, stopping));
+    let ledger =
+        settings.ledger()?.map(|address| Ledger::start(address, settings.ledger_retention_days)).transpose()?;
+    let kept = Kept { recorder, ledger };
+    let scheduler = Arc::new(Scheduler::new(entry, rules, geo, store, kept, stopping));
     let servers = [
         public_server(public, tls, &scheduler)?,
         inner_server(admin, &scheduler, admin::configure, ADMIN_WORKERS)?,
@@ -133,9 +137,7 @@ async fn run(
             ended?;
         }
     }
-    if let Some(recorder) = &scheduler.recorder {
-        recorder.finish();
-    }
+    scheduler.kept.finish();
     tracing::info!("stopped");
     Ok(())
 }

@@ -53,6 +53,7 @@ fn a_wrong_configuration_stops_the_start_and_names_key_value_and_what_was_expect
             ("roost-scheduler", "[scheduler]\nlisten = 7400\n", ["listen", "7400", "expected"]),
             ("roost-scheduler", "[scheduler]\nlistem = \"x\"\n", ["listem", "unknown", "expected"]),
             ("roost-scheduler", "[scheduler]\nstore = \"mysql://x\"\n", ["store", "mysql", "expected"]),
+            ("roost-scheduler", "[scheduler]\nledger = \"mysql://x\"\n", ["ledger", "mysql://x", "expected"]),
             ("roost-agent", "[agent]\nregion = \"EU\"\nnode_id = \"a\"\n", ["region", "EU", "expected"]),
             ("roost-agent", "[agent]\nregion = \"eu\"\nnode_id = \"A_1\"\n", ["node", "A_1", "expected"]),
             ("roost-agent", "[agent]\nworkers = \"many\"\n", ["workers", "many", "expected"]),

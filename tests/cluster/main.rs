@@ -6,6 +6,7 @@ mod command_line;
 mod configuration;
 mod door;
 mod failure;
+mod ledger;
 mod lookup;
 mod metrics;
 mod national;

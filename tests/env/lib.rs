@@ -5,6 +5,7 @@ pub mod binaries;
 pub mod browsers;
 pub mod cluster;
 pub mod participant;
+pub mod postgres;
 pub mod process;
 pub mod redis;
 pub mod wait;

@@ -72,6 +72,11 @@ impl Process {
         self.child.try_wait().ok().flatten().and_then(|status| status.code())
     }
 
+    /// Whether it has ended, by itself or by a signal.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// Where its standard error goes.
     #[must_use]
     pub fn log(&self) -> &Path {

@@ -13,7 +13,7 @@ pub mod metrics;
 pub mod origin;
 pub mod problem;
 pub mod request_id;
-mod secret;
+pub mod secret;
 pub mod signals;
 pub mod socket;
 pub mod stamp;

@@ -96,6 +96,9 @@ impl Scheduler {
         let events = events?;
         let now = self.clock.now();
         self.view_mut().listen(now);
+        if let Some(ledger) = &self.kept.ledger {
+            ledger.watching(self.clock.store_now_ms());
+        }
         Ok(events)
     }
 
@@ -103,8 +106,12 @@ impl Scheduler {
         let mut batch = Vec::with_capacity(BATCH);
         while events.recv_many(&mut batch, BATCH).await > 0 {
             let now = self.clock.now();
-            if let Some(recorder) = &self.recorder {
+            if let Some(recorder) = &self.kept.recorder {
                 batch.iter().for_each(|event| recorder.heard(event, now));
+            }
+            if let Some(ledger) = &self.kept.ledger {
+                let at_ms = self.clock.store_now_ms();
+                batch.iter().for_each(|event| ledger.heard(event, at_ms));
             }
             let mut view = self.view_mut();
             let wanted: Vec<Wanted> = batch.drain(..).map(|event| view.apply(event, now)).collect();
@@ -216,7 +223,7 @@ impl Scheduler {
         for (reason, count) in self.store.dropped_reports().counts().into_iter().chain([("old", old_reports)]) {
             self.metrics.reports_dropped(reason, count);
         }
-        if let Some(recorder) = &self.recorder {
+        if let Some(recorder) = &self.kept.recorder {
             let view = self.view();
             let lost = view.nodes(None).filter(|(_, node)| view.state(node, now) == NodeState::Lost);
             lost.for_each(|(id, _)| recorder.gone(id, now));

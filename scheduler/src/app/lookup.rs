@@ -135,7 +135,7 @@ impl Scheduler {
             // Boxed, so that the many lookups that end above carry nothing of it.
             step => Box::pin(self.find(step, &request)).await,
         };
-        if let Some(recorder) = &self.recorder {
+        if let Some(recorder) = &self.kept.recorder {
             recorder.answered(&request, &found, self.clock.now());
         }
         found

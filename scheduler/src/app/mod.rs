@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::clock::Clock;
 use crate::decision_log::DecisionLog;
 use crate::geo::Geo;
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::record::Recorder;
 
@@ -42,8 +43,7 @@ pub(crate) struct Scheduler {
     pub clock: Clock,
     pub metrics: Metrics,
     pub decisions: DecisionLog,
-    /// None unless a trace is asked for.
-    pub recorder: Option<Recorder>,
+    pub kept: Kept,
     pub readiness: Readiness,
     /// Turns true when the process is told to end.
     pub stopping: watch::Receiver<bool>,
@@ -52,6 +52,13 @@ pub(crate) struct Scheduler {
     store_identity: RwLock<String>,
     waiting: Semaphore,
     tickets: AtomicU64,
+}
+
+/// What is kept of what happens, where that is asked for.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub recorder: Option<Recorder>,
+    pub ledger: Option<Ledger>,
 }
 
 /// What configuration says about requests.
@@ -74,20 +81,24 @@ impl Scheduler {
         rules: Rules,
         geo: Geo,
         store: Arc<dyn Store>,
-        recorder: Option<Recorder>,
+        kept: Kept,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let clock = Clock::new();
         let mut view = View::new(clock.now());
         view.set_brake(rules.brake);
+        let metrics = Metrics::new();
+        if let Some(ledger) = &kept.ledger {
+            ledger.metrics.declare(&metrics.registry);
+        }
         Self {
             entry,
             rules,
             geo,
             store,
-            metrics: Metrics::new(),
+            metrics,
             decisions: DecisionLog::default(),
-            recorder,
+            kept,
             readiness: Readiness::new(),
             stopping,
             view: RwLock::new(view),
@@ -126,6 +137,18 @@ impl Scheduler {
         let mut stopping = self.stopping.clone();
         // Fails when the sender is gone: then it ends too.
         let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+}
+
+impl Kept {
+    /// Writes what is left.
+    pub(crate) fn finish(&self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.finish();
+        }
+        if let Some(ledger) = &self.ledger {
+            ledger.finish();
+        }
     }
 }
 
