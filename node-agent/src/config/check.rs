@@ -54,7 +54,11 @@ pub(super) fn uplink(settings: &Settings) -> Result<Uplink, ConfigError> {
         _ => {
             // There may be a password in what follows the scheme.
             let shown = if scheme.is_empty() { url } else { format!("{scheme}://…") };
-            Err(ConfigError::wrong("uplink", shown, "redis://…, rediss://…, or http://SCHEDULER:7402"))
+            Err(ConfigError::wrong(
+                "uplink",
+                shown,
+                "redis://…, rediss://…, redis+sentinel://…, redis+cluster://…, or http://SCHEDULER:7402",
+            ))
         }
     }
 }
