@@ -1,7 +1,7 @@
 # What a person or CI does with this tree. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-core test-store verify deny fix geo bench sim sim-faults setup
+.PHONY: help demo build test test-core test-store verify deny fix geo bench sim sim-faults sim-broken setup
 
 STORE ?= embedded
 
@@ -59,6 +59,9 @@ sim: ## Run the scenarios in simulated time, and hold the figures to their goals
 
 sim-faults: ## Run ownership under faults in simulated time (SEEDS=100000)
 	ROOST_SEEDS=$(or $(SEEDS),100000) cargo test --release -p roost-tests --test sim
+
+sim-broken: ## Break one rule of ownership at a time in a copy, and expect the simulator to find it (NAMES="no-grace …")
+	tests/sim/broken/run.sh $(NAMES)
 
 build: ## Build all binaries, the media worker too (debug)
 	cargo build

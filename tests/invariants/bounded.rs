@@ -26,7 +26,7 @@ impl Admissions {
         if self.0.is_none() && world.wire.now >= Millis(END_MS - WELL_MS) {
             self.0 = Some(world.clients.iter().map(|client| client.admissions).collect());
         }
-        let rooms = world.plan.rooms as usize;
+        let rooms = world.rooms.len();
         for agent in world.agents.iter().flatten() {
             let (calls, releases) = (agent.asked_len(), agent.holdings.releases_len());
             if calls > MOST_CALLS || releases > MOST_CALLS || agent.holdings.len() > rooms {
@@ -38,13 +38,13 @@ impl Admissions {
                 return Err(format!("{}: {} calls and lookups", scheduler.place, scheduler.busy_len()));
             }
         }
-        if world.store.claims_len(world.wire.now) > rooms {
-            return Err("the store has more claims than there are rooms".to_owned());
-        }
         Ok(())
     }
 
     pub(crate) fn check_end(&self, world: &World) -> Result<(), String> {
+        if world.store.claims_len(world.wire.now) > world.rooms.len() {
+            return Err("the store has more claims than there are rooms".to_owned());
+        }
         for agent in world.agents.iter().flatten() {
             let wanted = agent.holdings.iter().filter(|(_, hold)| matches!(hold.state, State::Wanted { .. })).count();
             let standing = agent.lease.standing(agent.now(world.wire.now));

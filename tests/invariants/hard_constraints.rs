@@ -2,7 +2,7 @@
 
 use roost_proto::id::NamespaceId;
 
-use crate::client::{OTHER, room};
+use crate::client::OTHER;
 use crate::wire::Place;
 use crate::world::World;
 
@@ -17,8 +17,8 @@ pub(crate) fn namespaces(place: Place) -> Vec<NamespaceId> {
 }
 
 pub(crate) fn check(world: &World) -> Result<(), String> {
-    for room in (0..world.plan.rooms).map(room) {
-        let Some(claim) = world.store.claim(&room, world.wire.now) else { continue };
+    for room in &world.rooms {
+        let Some(claim) = world.store.claim(room, world.wire.now) else { continue };
         let Some(agent) = world.agents.iter().flatten().find(|agent| agent.id == claim.node) else { continue };
         let served = namespaces(agent.place);
         if !served.is_empty() && !served.contains(&room.namespace) {

@@ -11,6 +11,8 @@ use crate::wire::{Place, Timer, Wire};
 const PAUSE_MS: u64 = 600;
 /// One in so many comes without asking anew.
 const OLD_TICKETS: u64 = 4;
+/// One in so many would rather not go where the last ticket led.
+const AVOIDING: u64 = 6;
 /// How many tickets a client keeps.
 const TICKETS_KEPT: usize = 4;
 
@@ -55,8 +57,10 @@ impl Client {
         }
         let scheduler = wire.draw(0, plan.schedulers as u64 - 1) as usize;
         let room = room(wire.draw(0, plan.rooms - 1));
+        let avoids = wire.draw(1, AVOIDING) == 1;
+        let avoid = self.tickets.last().filter(|_| avoids).map(|ticket| ticket.node.clone());
         let id = wire.id();
-        wire.send(self.place, Place::Scheduler(scheduler), id, Body::Lookup(room));
+        wire.send(self.place, Place::Scheduler(scheduler), id, Body::Lookup(room, avoid));
     }
 
     fn knock(&mut self, ticket: Ticket, wire: &mut Wire) {

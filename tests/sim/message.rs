@@ -26,7 +26,8 @@ pub(crate) enum Body {
         node: NodeId,
         command: Command,
     },
-    Lookup(RoomKey),
+    /// With a node that the client would rather not be sent to.
+    Lookup(RoomKey, Option<NodeId>),
     /// Where the room is: the ticket. None: nowhere at the moment.
     Found(Option<Ticket>),
     Knock(Ticket),

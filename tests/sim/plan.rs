@@ -63,6 +63,8 @@ pub(crate) enum Fault {
     Crash(Place),
     /// Nothing goes this way.
     Cut(Place, Place),
+    /// What is sent this way arrives at the end.
+    Hold(Place, Place),
     /// The store's host is there, and nobody listens.
     Refuses,
     /// The store does not answer.
@@ -116,7 +118,7 @@ impl Plan {
         let longest = CALM_MS - from.0;
         let lasts = |random: &mut Pcg64, from: u64, to: u64| random.random_range(from..=to).min(longest);
         let loss = [Loss::Nothing, Loss::Latest, Loss::Everything][random.random_range(0..3)];
-        let (fault, lasts_ms) = match random.random_range(0..15) {
+        let (fault, lasts_ms) = match random.random_range(0..18) {
             0..=2 => (Fault::Pause(process), lasts(random, 500, 12_000)),
             3..=4 => (Fault::Crash(process), lasts(random, 10, 6_000)),
             5..=6 => {
@@ -133,6 +135,14 @@ impl Plan {
                 (Fault::Restart(loss), lasts(random, 10, 3_000))
             }
             13 => (Fault::Flush, 0),
+            14..=15 => (Fault::Hold(process, Place::Store), lasts(random, 1_000, 6_000)),
+            16 => {
+                // What was written is known late, and nothing can be written after it.
+                let later = from.plus(random.random_range(0..=1_000));
+                self.push(from, random.random_range(500..=1_800), Fault::Hold(Place::Store, process));
+                self.push(later, lasts(random, 5_000, 12_000), Fault::Cut(process, Place::Store));
+                return;
+            }
             _ => (Fault::ClockStep(random.random_range(500..=5_000)), 0),
         };
         self.push(from, lasts_ms, fault);

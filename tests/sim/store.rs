@@ -197,7 +197,9 @@ impl Store {
             }
             NodeOperation::Assert(assert) => {
                 let (answer, event) = self.of(&assert.held.room).assert(&assert, now);
-                let is_lapsed = assert.held.incarnation != assert.incarnation;
+                // Incarnations are at least the store's time when they were given.
+                let is_earlier = assert.held.incarnation.0 < self.clock(self.began);
+                let is_lapsed = is_earlier && assert.held.incarnation != assert.incarnation;
                 if is_lapsed && answer == (Asserted::Yes { epoch: assert.held.epoch }) {
                     self.revived.insert(assert.held.room);
                 }

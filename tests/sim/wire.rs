@@ -91,6 +91,8 @@ pub(crate) struct Wire {
     ids: u64,
     /// Ways that let nothing through, each as often as it was cut.
     cut: Vec<(Place, Place)>,
+    /// Ways on which everything comes late: not before that time.
+    held: Vec<(Place, Place, Millis)>,
     /// Empty unless a trace is wanted.
     pub(crate) trace: Option<Vec<String>>,
 }
@@ -104,6 +106,7 @@ impl Wire {
             random: stream(plan.seed, "wire"),
             ids: 0,
             cut: Vec::new(),
+            held: Vec::new(),
             trace: traced.then(Vec::new),
         }
     }
@@ -142,10 +145,10 @@ impl Wire {
             return;
         }
         if self.chance(self.network.repeat_permille) {
-            let at = self.arrives();
+            let at = self.arrives(from, to);
             self.queue.push(at, Happening::Message { from, to, id, body: body.clone() });
         }
-        let at = self.arrives();
+        let at = self.arrives(from, to);
         self.queue.push(at, Happening::Message { from, to, id, body });
     }
 
@@ -154,7 +157,7 @@ impl Wire {
         if self.is_cut(from, to) || self.chance(self.network.loss_permille / 8) {
             return false;
         }
-        let at = self.arrives().max(*last);
+        let at = self.arrives(from, to).max(*last);
         if at.since(self.now) > LAG_MS {
             return false;
         }
@@ -169,6 +172,11 @@ impl Wire {
 
     pub(crate) fn cut(&mut self, from: Place, to: Place) {
         self.cut.push((from, to));
+    }
+
+    /// What is sent this way arrives after `until`, as when lost packets are sent again.
+    pub(crate) fn hold(&mut self, from: Place, to: Place, until: Millis) {
+        self.held.push((from, to, until));
     }
 
     pub(crate) fn mend(&mut self, from: Place, to: Place) {
@@ -198,10 +206,11 @@ impl Wire {
         permille > 0 && self.draw(0, 999) < permille
     }
 
-    fn arrives(&mut self) -> Millis {
+    fn arrives(&mut self, from: Place, to: Place) -> Millis {
         let slow = if self.chance(self.network.slow_permille) { self.draw(0, self.network.slow_ms) } else { 0 };
         let took = self.draw(1, FAST_MS);
-        self.now.plus(took + slow)
+        let held = self.held.iter().filter(|held| (held.0, held.1) == (from, to)).map(|held| held.2).max();
+        self.now.max(held.unwrap_or_default()).plus(took + slow)
     }
 }
 

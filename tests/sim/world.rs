@@ -4,7 +4,7 @@ use roost_proto::id::{Epoch, RoomKey};
 use roost_proto::time::Millis;
 
 use crate::agent::Agent;
-use crate::client::Client;
+use crate::client::{self, Client};
 use crate::invariants::{Invariants, Violation};
 use crate::message::Body;
 use crate::plan::{CALM_MS, END_MS, Fault, MOST_NODES, Plan};
@@ -22,6 +22,8 @@ pub(crate) struct World {
     pub(crate) agents: Vec<Option<Agent>>,
     pub(crate) schedulers: Vec<Option<Scheduler>>,
     pub(crate) clients: Vec<Client>,
+    /// Their names.
+    pub(crate) rooms: Vec<RoomKey>,
     /// Until when processes stand still.
     pauses: Vec<(Place, Millis)>,
     lives: u64,
@@ -83,6 +85,7 @@ impl World {
             agents: Vec::new(),
             schedulers: Vec::new(),
             clients: (0..plan.clients).map(|number| Client::start(number, &mut wire)).collect(),
+            rooms: (0..plan.rooms).map(client::room).collect(),
             pauses: Vec::new(),
             lives: 0,
             wire,
@@ -179,6 +182,7 @@ impl World {
             (Fault::Crash(place), false) => self.start(place),
             (Fault::Cut(from, to), true) => self.wire.cut(from, to),
             (Fault::Cut(from, to), false) => self.wire.mend(from, to),
+            (Fault::Hold(from, to), true) => self.wire.hold(from, to, planned.until),
             (Fault::Refuses, true) => self.shut(Door::Refuses),
             (Fault::Silent, true) => self.shut(Door::Silent),
             (Fault::Refuses | Fault::Silent, false) => self.store.door = Door::Open,
@@ -190,7 +194,7 @@ impl World {
             (Fault::Flush, true) => self.store.flush(&mut self.wire),
             (Fault::Save, true) => self.store.save(),
             (Fault::ClockStep(ms), true) => self.store.ahead_ms += ms,
-            (Fault::Pause(_) | Fault::Flush | Fault::Save | Fault::ClockStep(_), false) => {}
+            (Fault::Pause(_) | Fault::Hold(..) | Fault::Flush | Fault::Save | Fault::ClockStep(_), false) => {}
         }
     }
 

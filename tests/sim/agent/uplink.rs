@@ -16,6 +16,7 @@ use crate::wire::{Timer, Wire};
 
 const SLACK_MS: u64 = 250;
 const TAKEN_AGAIN_MS: u64 = 500;
+const REFUSED_AGAIN_MS: u64 = 500;
 const PAUSE_MS: u64 = 50;
 const LONGEST_PAUSE_MS: u64 = 2_000;
 
@@ -97,12 +98,19 @@ impl Agent {
                 self.check_lease(wire);
                 self.renew_answered(incarnation, answer, sent, wire);
             }
-            (call, _) => {
-                if let Call::Renew { .. } = call {
+            (call, answer) => {
+                if let Call::Renew { incarnation, sent } = call {
+                    let now = self.now(wire.now);
                     self.check_lease(wire);
-                    self.cadence.failed(self.now(wire.now));
+                    self.cadence.failed(now);
+                    if matches!(answer, Err(Silence::Refused)) {
+                        self.lease.refused(incarnation, sent, now);
+                    }
                 }
-                self.pause(Then::Reconnect, wire);
+                match answer {
+                    Err(Silence::Refused) => self.beat_in(REFUSED_AGAIN_MS, Then::Reconnect, wire),
+                    _ => self.pause(Then::Reconnect, wire),
+                }
             }
         }
     }

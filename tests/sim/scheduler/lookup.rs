@@ -24,6 +24,7 @@ pub(super) struct Course {
     client: Place,
     id: u64,
     room: RoomKey,
+    avoid: Vec<NodeId>,
     evidence: Evidence,
     deadline: Millis,
     tries_left: usize,
@@ -52,9 +53,17 @@ pub(super) enum Call {
 }
 
 impl Scheduler {
-    pub(super) fn look_up(&mut self, client: Place, id: u64, room: RoomKey, wire: &mut Wire) {
+    pub(super) fn look_up(
+        &mut self,
+        (client, id): (Place, u64),
+        room: RoomKey,
+        avoid: Option<NodeId>,
+        wire: &mut Wire,
+    ) {
+        let avoid = Vec::from_iter(avoid);
         let deadline = self.now(wire).plus(LOOKUP_WAIT_MS);
-        let course = Course { client, id, room, evidence: Evidence::default(), deadline, tries_left: MOST_TRIES };
+        let course =
+            Course { client, id, room, avoid, evidence: Evidence::default(), deadline, tries_left: MOST_TRIES };
         let lookup = wire.id();
         self.lookups.insert(lookup, course);
         self.look_again(lookup, wire);
@@ -64,7 +73,7 @@ impl Scheduler {
     pub(super) fn look_again(&mut self, lookup: u64, wire: &mut Wire) {
         let now = self.now(wire);
         let Some(course) = self.lookups.get_mut(&lookup) else { return };
-        let request = Request::new(&course.room, &policy::DEFAULT);
+        let request = Request { avoid: &course.avoid, ..Request::new(&course.room, &policy::DEFAULT) };
         let step = decide(&self.view, &request, &course.evidence, now);
         wire.tell(|| format!("{} on {}: {step:?}", self.place, course.room));
         let asks = !matches!(step, Step::Existing(_) | Step::Wait { .. } | Step::Unreached | Step::NoNode(_));

@@ -98,7 +98,7 @@ impl Scheduler {
             }
             Body::Told(event) if self.watch == Some(id) => self.fold(*event, wire),
             Body::Hangup if self.watch == Some(id) => self.hung_up(wire),
-            Body::Lookup(room) => self.look_up(from, id, room, wire),
+            Body::Lookup(room, avoid) => self.look_up((from, id), room, avoid, wire),
             _ => {}
         }
     }
