@@ -18,8 +18,8 @@ use roost_proto::room::{ClaimState, Expected, Run};
 use roost_proto::time::Millis;
 use roost_server::{ClusterKeys, Shared, Ticket};
 use roost_store::operation::{
-    Assert, Asserted, Grant, Granted, Holding, Leave, Opened, Raise, Raised, Register, Registered, Released, Renew,
-    Renewed, SchedulerEntry,
+    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Leave, Opened, Raise, Raised, Register,
+    Registered, Released, Renew, Renewed, SchedulerEntry,
 };
 use roost_store::{EmbeddedStore, NodeStore, Store, StoreError};
 
@@ -493,6 +493,7 @@ unless_away! {
     renew(Renew) -> Renewed;
     assert(Assert) -> Asserted;
     release(Holding) -> Released;
+    hand_over(HandOver) -> HandedOver;
     raise(Raise) -> Raised;
     leave(Leave) -> ();
 }

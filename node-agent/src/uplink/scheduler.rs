@@ -28,8 +28,8 @@ use roost_proto::room::Run;
 use roost_proto::uplink::{UplinkMessage, UplinkRequest};
 use roost_server::ClusterKeys;
 use roost_store::operation::{
-    Assert, Asserted, Holding, Leave, NodeAnswer, NodeOperation, Opened, Raise, Raised, Register, Registered, Released,
-    Renew, Renewed, SchedulerEntry,
+    Assert, Asserted, HandOver, HandedOver, Holding, Leave, NodeAnswer, NodeOperation, Opened, Raise, Raised, Register,
+    Registered, Released, Renew, Renewed, SchedulerEntry,
 };
 use roost_store::{NodeStore, StoreError};
 
@@ -319,6 +319,10 @@ impl NodeStore for SchedulerStore {
 
     async fn release(&self, holding: Holding) -> Result<Released, StoreError> {
         expect!(self.call(NodeOperation::Release(holding)), Released)
+    }
+
+    async fn hand_over(&self, hand_over: HandOver) -> Result<HandedOver, StoreError> {
+        expect!(self.call(NodeOperation::HandOver(hand_over)), HandedOver)
     }
 
     async fn raise(&self, raise: Raise) -> Result<Raised, StoreError> {

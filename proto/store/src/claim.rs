@@ -11,7 +11,9 @@ use roost_proto::id::{Epoch, NUMBER_LIMIT, NodeId, RoomKey};
 use roost_proto::room::{Claim, ClaimState, Expected, Run};
 
 use crate::lease::Leases;
-use crate::operation::{Assert, Asserted, Grant, Granted, Holding, Opened, Prolonged, Raise, Raised, Released};
+use crate::operation::{
+    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Opened, Prolonged, Raise, Raised, Released,
+};
 
 /// The longest grant and the longest lease, in ms (30 days); longer ones are cut.
 pub const DURATION_LIMIT_MS: u64 = 30 * 24 * 3_600_000;
@@ -177,6 +179,32 @@ impl Bucket {
         }
         self.rooms.remove(&holding.room);
         (Released::Yes, Some(Event::Released { key: holding.room.clone(), epoch: holding.epoch }))
+    }
+
+    /// Hands an open room over to another node, if it is exactly the holder's: granted there from here on (rule 23).
+    pub fn hand_over(&mut self, hand_over: &HandOver, now: u64) -> Step<HandedOver> {
+        let HandOver { held, to, to_incarnation, ttl_ms, expected } = hand_over;
+        if let Some(run) = self.other_run(&held.run) {
+            return (HandedOver::NewRun { run }, None);
+        }
+        match self.read(&held.room, now) {
+            Some(claim) if claim.state == ClaimState::Open && is_held(claim, held) => {}
+            // Done already; the answer was lost.
+            Some(claim) if claim.node == *to && claim.incarnation == *to_incarnation && claim.epoch > held.epoch => {
+                return (HandedOver::Yes { epoch: claim.epoch }, None);
+            }
+            current => return (HandedOver::No { current: current.cloned() }, None),
+        }
+        let epoch = self.give_epoch(now);
+        let claim = Claim {
+            run: self.run.clone(),
+            epoch,
+            state: ClaimState::Granted,
+            node: to.clone(),
+            incarnation: *to_incarnation,
+        };
+        let event = self.write(&held.room, claim, Some((*ttl_ms, *expected)), now);
+        (HandedOver::Yes { epoch }, Some(event))
     }
 
     /// Lifts the counter to an epoch that somebody knows of (rule 20).

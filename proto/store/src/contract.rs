@@ -11,8 +11,8 @@ use roost_proto::room::{Claim, Run};
 use crate::dropped::DroppedReports;
 use crate::error::StoreError;
 use crate::operation::{
-    Assert, Asserted, Grant, Granted, Holding, Lease, Leave, Opened, Prolonged, Raise, Raised, Register, Registered,
-    Released, Renew, Renewed, SchedulerEntry,
+    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Lease, Leave, Opened, Prolonged, Raise, Raised,
+    Register, Registered, Released, Renew, Renewed, SchedulerEntry,
 };
 
 /// What an agent does with the shared state.
@@ -40,6 +40,9 @@ pub trait NodeStore: std::fmt::Debug + Send + Sync + 'static {
 
     /// Gives up a room.
     async fn release(&self, holding: Holding) -> Result<Released, StoreError>;
+
+    /// Hands an open room over to another node, which it is granted to.
+    async fn hand_over(&self, hand_over: HandOver) -> Result<HandedOver, StoreError>;
 
     /// Raises a bucket's epoch counter to what the caller knows of.
     async fn raise(&self, raise: Raise) -> Result<Raised, StoreError>;

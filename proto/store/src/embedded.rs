@@ -21,8 +21,8 @@ use crate::dropped::DroppedReports;
 use crate::error::StoreError;
 use crate::nonce;
 use crate::operation::{
-    Assert, Asserted, Grant, Granted, Holding, Lease, Leave, Opened, Prolonged, Raise, Raised, Register, Registered,
-    Released, Renew, Renewed, SchedulerEntry,
+    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Lease, Leave, Opened, Prolonged, Raise, Raised,
+    Register, Registered, Released, Renew, Renewed, SchedulerEntry,
 };
 
 /// How many events a watcher may be behind, besides the records that were there when it came.
@@ -210,6 +210,10 @@ impl NodeStore for EmbeddedStore {
 
     async fn release(&self, holding: Holding) -> Result<Released, StoreError> {
         Ok(self.step(holding.room.bucket(), |bucket, now| bucket.release(&holding, now)))
+    }
+
+    async fn hand_over(&self, hand_over: HandOver) -> Result<HandedOver, StoreError> {
+        Ok(self.step(hand_over.held.room.bucket(), |bucket, now| bucket.hand_over(&hand_over, now)))
     }
 
     async fn raise(&self, raise: Raise) -> Result<Raised, StoreError> {

@@ -117,6 +117,36 @@ pub enum Released {
     },
 }
 
+/// Hands an open room over to another node (rule 23). The holder sends it, after it has stopped admitting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandOver {
+    pub held: Holding,
+    pub to: NodeId,
+    pub to_incarnation: Incarnation,
+    /// How long the new node's grant waits for the first participant.
+    pub ttl_ms: u64,
+    /// Not part of the record: told once, to all who watch.
+    #[serde(default)]
+    pub expected: Expected,
+}
+
+/// The answer to [`HandOver`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum HandedOver {
+    /// It is the new node's, in this generation: granted, or open there already.
+    Yes {
+        epoch: Epoch,
+    },
+    /// It was not the caller's any more; `current` is what is there.
+    No {
+        current: Option<Claim>,
+    },
+    NewRun {
+        run: Run,
+    },
+}
+
 /// Posts the highest epoch that the caller knows of in a bucket; its counter is never below it again (rule 20).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Raise {
@@ -218,6 +248,7 @@ pub enum NodeOperation {
     Open(Holding),
     Assert(Assert),
     Release(Holding),
+    HandOver(HandOver),
     Raise(Raise),
     Leave(Leave),
     Schedulers,
@@ -234,6 +265,7 @@ pub enum NodeAnswer {
     Opened(Opened),
     Asserted(Asserted),
     Released(Released),
+    HandedOver(HandedOver),
     Raised(Raised),
     Left,
     Schedulers(Vec<SchedulerEntry>),

@@ -41,8 +41,8 @@ use crate::dropped::DroppedReports;
 use crate::embedded::{REPORT_KEPT_MS, SCHEDULERS_KEPT};
 use crate::error::StoreError;
 use crate::operation::{
-    Assert, Asserted, Grant, Granted, Holding, Lease, Leave, Opened, Prolonged, Raise, Raised, Register, Registered,
-    Released, Renew, Renewed, SchedulerEntry,
+    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Lease, Leave, Opened, Prolonged, Raise, Raised,
+    Register, Registered, Released, Renew, Renewed, SchedulerEntry,
 };
 use script::{SCRIPTS, Script};
 use session::Sessions;
@@ -180,6 +180,21 @@ impl NodeStore for RedisStore {
         Ok(match self.ask(holding.room.bucket(), &call).await? {
             Answer::Yes(_) | Answer::No(_) => Released::Yes,
             Answer::NewRun(run) => Released::NewRun { run },
+        })
+    }
+
+    async fn hand_over(&self, hand_over: HandOver) -> Result<HandedOver, StoreError> {
+        let HandOver { held, to, to_incarnation, ttl_ms, expected } = hand_over;
+        let key = self.sessions.keys.room(&held.room);
+        let mut call = self.on_room(&SCRIPTS.hand_over, &held.room, &key, &held.run);
+        call.arg(record::of_holding(&held, ClaimState::Open)).arg(held.epoch.0);
+        call.arg(record::ending(ClaimState::Granted, &to, to_incarnation));
+        call.arg(record::ending(ClaimState::Open, &to, to_incarnation));
+        call.arg(ttl_ms.clamp(1, DURATION_LIMIT_MS)).arg(format!("{} {}", expected.participants, expected.hint));
+        Ok(match self.ask(held.room.bucket(), &call).await? {
+            Answer::Yes(rest) => HandedOver::Yes { epoch: Epoch(number(&rest, 0)?) },
+            Answer::No(rest) => HandedOver::No { current: record::current(&key, text(&rest, 0)?, &held.run.0)? },
+            Answer::NewRun(run) => HandedOver::NewRun { run },
         })
     }
 

@@ -53,6 +53,7 @@ mod store {
             a_late_release_ends_no_later_generation
             after_a_lapse_a_room_is_its_nodes_again_under_a_new_epoch
             after_a_lapse_a_room_that_another_took_is_lost
+            an_open_room_is_handed_over_by_its_holder_alone_and_only_once
             epochs_grow_over_rooms_that_ended
             a_raised_counter_is_below_every_later_epoch
             a_number_that_cannot_be_one_of_ours_changes_nothing

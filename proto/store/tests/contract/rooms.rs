@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use roost_proto::id::Epoch;
+use roost_proto::id::{Epoch, Incarnation};
 use roost_proto::room::{Claim, ClaimState, Expected};
-use roost_store::operation::{Assert, Asserted, Grant, Granted, Opened, Prolonged, Raise, Raised, Released};
+use roost_store::operation::{
+    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Opened, Prolonged, Raise, Raised, Released,
+};
 
-use crate::made::{LONG_MS, assertion, at, grant, grant_and_open, holding, node, room, run_of, try_grant};
+use crate::made::{EXPECTED, LONG_MS, assertion, at, grant, grant_and_open, holding, node, room, run_of, try_grant};
 use crate::stage::Stage;
 
 pub(crate) async fn the_first_grant_wins_and_the_others_are_told_who_has_it(stage: Stage) {
@@ -142,6 +144,41 @@ pub(crate) async fn after_a_lapse_a_room_that_another_took_is_lost(stage: Stage)
     let granted = grant(store, &room, "fra-1", 2).await;
     let assert = assertion(store, &room, &at(&granted, Epoch(1), 1), 2).await;
     assert_eq!(store.assert(assert).await.unwrap(), Asserted::No { current: Some(granted) });
+}
+
+pub(crate) async fn an_open_room_is_handed_over_by_its_holder_alone_and_only_once(stage: Stage) {
+    let (store, room) = (&*stage.store, room("standup"));
+    let granted = grant(store, &room, "fra-1", 1).await;
+    let hand_over = |claim: &Claim| HandOver {
+        held: holding(&room, claim),
+        to: node("fra-2"),
+        to_incarnation: Incarnation(7),
+        ttl_ms: 30_000,
+        expected: EXPECTED,
+    };
+    let refused = store.hand_over(hand_over(&granted)).await.unwrap();
+    assert_eq!(refused, HandedOver::No { current: Some(granted.clone()) }, "nobody is inside");
+    assert_eq!(store.open(holding(&room, &granted)).await.unwrap(), Opened::Yes);
+    let open = at(&granted, granted.epoch, 1);
+    for wrong in
+        [at(&open, open.epoch, 2), at(&open, Epoch(open.epoch.0 - 1), 1), Claim { node: node("fra-3"), ..open.clone() }]
+    {
+        let refused = store.hand_over(hand_over(&wrong)).await.unwrap();
+        assert_eq!(refused, HandedOver::No { current: Some(open.clone()) });
+    }
+    let HandedOver::Yes { epoch } = store.hand_over(hand_over(&open)).await.unwrap() else { panic!("its own room") };
+    assert!(epoch > open.epoch);
+    let there = Claim { node: node("fra-2"), epoch, incarnation: Incarnation(7), ..granted };
+    assert_eq!(store.read(&room).await.unwrap(), Some(there.clone()));
+    // The answer was lost: it is asked again, before and after somebody came in there.
+    assert_eq!(store.hand_over(hand_over(&open)).await.unwrap(), HandedOver::Yes { epoch });
+    assert_eq!(store.open(holding(&room, &there)).await.unwrap(), Opened::Yes);
+    assert_eq!(stage.second.hand_over(hand_over(&open)).await.unwrap(), HandedOver::Yes { epoch });
+    let elsewhere = HandOver { to: node("fra-3"), ..hand_over(&open) };
+    let current = Some(Claim { state: ClaimState::Open, ..there });
+    assert_eq!(store.hand_over(elsewhere).await.unwrap(), HandedOver::No { current });
+    let assert = assertion(store, &room, &open, 2).await;
+    assert!(matches!(store.assert(assert).await.unwrap(), Asserted::No { .. }), "it is not got back");
 }
 
 pub(crate) async fn epochs_grow_over_rooms_that_ended(stage: Stage) {

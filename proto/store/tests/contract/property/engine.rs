@@ -9,8 +9,8 @@ use roost_proto::id::{NodeId, RoomKey};
 use roost_proto::room::{Claim, Run};
 use roost_store::claim::{Bucket, Step};
 use roost_store::operation::{
-    Assert, Asserted, Grant, Granted, Holding, Lease, Leave, Opened, Prolonged, Raise, Raised, Register, Registered,
-    Released, Renew, Renewed,
+    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Lease, Leave, Opened, Prolonged, Raise, Raised,
+    Register, Registered, Released, Renew, Renewed,
 };
 use roost_store::{EmbeddedStore, Store};
 use tokio::sync::mpsc;
@@ -214,6 +214,15 @@ impl<'a> Engine<'a> {
         match self {
             Self::Specification(it) => it.step(holding.room.bucket(), |bucket, now| bucket.release(&holding, now)),
             Self::Store { store, .. } => store.release(holding).await.unwrap(),
+        }
+    }
+
+    pub(super) async fn hand_over(&mut self, hand_over: HandOver) -> HandedOver {
+        match self {
+            Self::Specification(it) => {
+                it.step(hand_over.held.room.bucket(), |bucket, now| bucket.hand_over(&hand_over, now))
+            }
+            Self::Store { store, .. } => store.hand_over(hand_over).await.unwrap(),
         }
     }
 

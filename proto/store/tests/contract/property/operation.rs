@@ -55,6 +55,13 @@ pub(super) enum Operation {
         room: Room,
         held: Picked,
     },
+    HandOver {
+        room: Room,
+        held: Picked,
+        to: Node,
+        incarnation: u64,
+        ttl_ms: u64,
+    },
     Raise {
         which: usize,
         ahead_ms: u64,
@@ -127,6 +134,9 @@ fn rooms() -> impl Strategy<Value = Operation> {
         5 => (room.clone(), picked(), 1..4u64)
             .prop_map(|(room, held, wanted)| Operation::Assert { room, held, wanted }),
         2 => (room.clone(), picked()).prop_map(|(room, held)| Operation::Release { room, held }),
+        3 => (room.clone(), picked(), 0..2usize, 1..4u64, ttl()).prop_map(|(room, held, to, incarnation, ttl_ms)| {
+            Operation::HandOver { room, held, to, incarnation, ttl_ms }
+        }),
         1 => (0..8usize, prop_oneof![Just(0), Just(1_000_000u64)], old_run())
             .prop_map(|(which, ahead_ms, old_run)| Operation::Raise { which, ahead_ms, old_run }),
         1 => room.prop_map(|room| Operation::Read { room }),

@@ -4,8 +4,8 @@ use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
 use roost_proto::room::{Claim, ClaimState, Expected, Run};
 use roost_store::operation::{
-    Assert, Asserted, Grant, Granted, Holding, Leave, Opened, Prolonged, Raise, Raised, Register, Registered, Released,
-    Renew, Renewed,
+    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Leave, Opened, Prolonged, Raise, Raised, Register,
+    Registered, Released, Renew, Renewed,
 };
 
 use super::engine::Engine;
@@ -207,6 +207,10 @@ impl<'a> Party<'a> {
                     Released::NewRun { run } => self.new_run(&run),
                 }
             }
+            Operation::HandOver { room, held, to, incarnation, ttl_ms } => {
+                let held = self.held(*room, held).await;
+                self.hand_over(*room, held, *to, *incarnation, *ttl_ms).await
+            }
             Operation::Raise { which, ahead_ms, old_run } => {
                 let epoch = Epoch(self.epoch(*which) + ahead_ms);
                 let bucket = self.rooms[0].bucket();
@@ -257,6 +261,19 @@ impl<'a> Party<'a> {
             }
             Granted::No { current } => self.no(current.as_ref()),
             Granted::NewRun { run } => self.new_run(&run),
+        }
+    }
+
+    async fn hand_over(&mut self, room: usize, held: Holding, to: usize, incarnation: u64, ttl_ms: u64) -> String {
+        let (to, to_incarnation) = (self.nodes[to].clone(), Incarnation(incarnation));
+        let hand_over = HandOver { held, to, to_incarnation, ttl_ms, expected: made::EXPECTED };
+        match self.engine.hand_over(hand_over).await {
+            HandedOver::Yes { epoch } => {
+                self.given(epoch);
+                self.written(room, "handed over").await
+            }
+            HandedOver::No { current } => self.no(current.as_ref()),
+            HandedOver::NewRun { run } => self.new_run(&run),
         }
     }
 
