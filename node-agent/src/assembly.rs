@@ -36,6 +36,7 @@ use crate::report::Reporter;
 use crate::signaling::{Limits as Patience, RoomSettings, Rooms};
 use crate::uplink::assertion::Assertion;
 use crate::uplink::commands::Commands;
+use crate::uplink::moving::Moving;
 use crate::uplink::pace::random;
 use crate::uplink::renewal::Renewal;
 use crate::uplink::scheduler::SchedulerStore;
@@ -113,6 +114,15 @@ impl Parts {
             raised: None,
         };
         tasks.spawn(assertion.run());
+        let moving = Moving {
+            node: self.node.clone(),
+            store: self.store.clone(),
+            directory: self.directory.clone(),
+            inside: self.inside.clone(),
+            keys: self.config.keys.clone(),
+            metrics: self.metrics.clone(),
+        };
+        tasks.spawn(moving.run());
         let commands = Commands {
             node: self.node.clone(),
             store: self.store.clone(),

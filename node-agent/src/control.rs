@@ -139,6 +139,7 @@ fn room_documents(state: &State, inside: &[RoomReport]) -> Vec<RoomDocument> {
             state: match hold.state {
                 HoldState::Opening => "opening",
                 HoldState::Open => "open",
+                HoldState::Moving => "moving",
                 HoldState::Wanted { .. } => "wanted",
             },
             epoch: hold.epoch,

@@ -21,6 +21,7 @@ pub(crate) struct AgentMetrics {
     pub(crate) exposition: Metrics,
     pub(crate) incarnations: IntCounter,
     pub(crate) rooms_lost: IntCounter,
+    pub(crate) rooms_moved: IntCounter,
     pub(crate) rooms_asserted: IntCounter,
     lease_held: IntGauge,
     lease_left: Gauge,
@@ -111,8 +112,10 @@ impl AgentMetrics {
             ),
             rooms_lost: new.counter(
                 "roost_agent_rooms_lost_total",
-                "Rooms that another node had taken when they were asserted again.",
+                "Rooms that another node had taken when they were asserted again or handed over.",
             ),
+            rooms_moved: new
+                .counter("roost_agent_rooms_moved_total", "Rooms that were handed over to another node by command."),
             rooms_asserted: new.counter("roost_agent_rooms_asserted_total", "Rooms that were asserted again."),
             commands: new.counters("roost_agent_commands_total", "Commands from schedulers by result.", "result"),
             rooms: new.wholes("roost_agent_rooms", "Rooms by state; wanted ones are to be asserted again.", "state"),
@@ -174,12 +177,13 @@ impl AgentMetrics {
             self.lease_left.set(whole(left_ms) as f64 / 1_000.0);
             self.participants.set(i64::from(state.guests));
             self.releases.set(whole(state.holdings.releases_len() as u64));
-            let mut counts = [("opening", 0), ("open", 0), ("wanted", 0)];
+            let mut counts = [("opening", 0), ("open", 0), ("wanted", 0), ("moving", 0)];
             for (_, hold) in state.holdings.iter() {
                 let at = match hold.state {
                     HoldState::Opening => 0,
                     HoldState::Open => 1,
                     HoldState::Wanted { .. } => 2,
+                    HoldState::Moving => 3,
                 };
                 counts[at].1 += 1;
             }

@@ -32,6 +32,8 @@ pub(crate) struct Node {
     pub(crate) release_wanted: Notify,
     /// A report should go out now.
     pub(crate) report_wanted: Notify,
+    /// Rooms are to be handed over.
+    pub(crate) move_wanted: Notify,
     /// Rooms are to be asserted.
     pub(crate) assert_wanted: Notify,
     /// The incarnation under which the node acts.
@@ -80,6 +82,7 @@ impl Node {
             state: Mutex::new(state),
             release_wanted: Notify::new(),
             report_wanted: Notify::new(),
+            move_wanted: Notify::new(),
             assert_wanted: Notify::new(),
             incarnation: watch::Sender::new(None),
         }
@@ -88,12 +91,15 @@ impl Node {
     /// Reads or changes the state. The time is read under the lock, so that it is the moment of the decision (rule 5).
     pub(crate) fn with<T>(&self, act: impl FnOnce(&mut State, Millis) -> T) -> T {
         let mut state = self.lock();
-        let before = state.holdings.releases_len();
+        let before = (state.holdings.releases_len(), state.holdings.doubtful_len());
         let answer = act(&mut state, clock::now());
-        let has_more = state.holdings.releases_len() > before;
+        let after = (state.holdings.releases_len(), state.holdings.doubtful_len());
         drop(state);
-        if has_more {
+        if after.0 > before.0 {
             self.release_wanted.notify_one();
+        }
+        if after.1 > before.1 {
+            self.move_wanted.notify_one();
         }
         answer
     }
@@ -150,8 +156,8 @@ impl State {
         let Some(known) = self.runs.get_mut(usize::from(bucket)).filter(|known| **known != run) else { return false };
         *known = run;
         let until = self.lease.deadline().unwrap_or_default();
+        self.holdings.suspend_bucket(bucket, until);
         if bucket != self.node.bucket() {
-            self.holdings.suspend_bucket(bucket, until);
             return false;
         }
         match self.lease.incarnation() {
@@ -177,6 +183,11 @@ impl State {
             let surplus = self.stores.len().saturating_sub(STORES_KEPT);
             self.stores.drain(..surplus);
         }
+    }
+
+    /// The store that the node registered in last.
+    pub(crate) fn store(&self) -> Option<String> {
+        self.stores.last().cloned()
     }
 
     /// Whether the node had a lease in the store of this identity. A room that was open when the store was wiped is open

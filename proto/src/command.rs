@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Epoch, Incarnation, RoomKey};
+use crate::id::{Epoch, Incarnation, NodeId, RoomKey};
 
 /// A command for one incarnation of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,19 @@ pub enum Action {
         #[serde(flatten)]
         key: RoomKey,
         epoch: Epoch,
+    },
+    /// Hand the room over to another node, if it is open here in this generation (rule 23).
+    MoveRoom {
+        #[serde(flatten)]
+        key: RoomKey,
+        epoch: Epoch,
+        to: NodeId,
+        /// The incarnation of that node, which may open the room.
+        to_incarnation: Incarnation,
+        /// Where participants connect there.
+        signaling_url: String,
+        /// How long the grant there waits for the first of them.
+        ttl_ms: u64,
     },
     /// An action of a later version.
     #[serde(other)]

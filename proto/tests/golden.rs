@@ -38,6 +38,15 @@ fn reports_commands_and_events_keep_their_format() {
     );
     let close = Action::CloseRoom { key: key(), epoch: Epoch(1_790_000_000_007) };
     pin("command-close-room", &Command { v: 1, incarnation: Incarnation(1_790_000_000_000), action: close });
+    let move_room = Action::MoveRoom {
+        key: key(),
+        epoch: Epoch(1_790_000_000_007),
+        to: node("iad-1"),
+        to_incarnation: Incarnation(1_790_000_000_900),
+        signaling_url: "wss://iad-1.example/signaling".to_owned(),
+        ttl_ms: 30_000,
+    };
+    pin("command-move-room", &Command { v: 1, incarnation: Incarnation(1_790_000_000_000), action: move_room });
     let (incarnation, address) = (Incarnation(1_790_000_000_000), "10.0.0.7:7412".parse().unwrap());
     pin("link-acting", &Acting { v: 1, node: node("fra-1"), incarnation, address });
     let claim = Claim {

@@ -3,6 +3,8 @@
 use roost_proto::command::{Action, Command};
 use roost_proto::id::{Epoch, Incarnation, RoomKey};
 
+use crate::hold::Target;
+
 /// What a command asks for, if it is obeyed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Todo {
@@ -10,6 +12,8 @@ pub enum Todo {
     ReportAll,
     /// End the room, if it is here in this generation.
     Close { room: RoomKey, epoch: Epoch },
+    /// Hand the room over, if it is open here in this generation.
+    Move { room: RoomKey, epoch: Epoch, to: Target },
 }
 
 /// Why a command is dropped.
@@ -29,6 +33,11 @@ pub fn read(command: &Command, current: Option<Incarnation>) -> Result<Todo, Dro
     match &command.action {
         Action::ReportAll => Ok(Todo::ReportAll),
         Action::CloseRoom { key, epoch } => Ok(Todo::Close { room: key.clone(), epoch: *epoch }),
+        Action::MoveRoom { key, epoch, to, to_incarnation, signaling_url, ttl_ms } => {
+            let (node, incarnation) = (to.clone(), *to_incarnation);
+            let to = Target { node, incarnation, signaling_url: signaling_url.clone(), ttl_ms: *ttl_ms };
+            Ok(Todo::Move { room: key.clone(), epoch: *epoch, to })
+        }
         Action::Unknown => Err(Dropped::UnknownAction),
     }
 }

@@ -62,6 +62,8 @@ enum Entry {
 enum Step {
     Done(Entry),
     Wait(watch::Receiver<OpeningEnd>),
+    /// The room is about to move: wait a moment.
+    Moving,
 }
 
 #[async_trait]
@@ -132,10 +134,18 @@ impl Gate {
 
     /// Admits to a room that is open here; opens the one that is offered, and waits for that.
     async fn enter(&self, room: &RoomKey, offered: Option<Offer>) -> Result<Entry, Problem> {
+        let mut has_moved = false;
         for _ in 0..ROUNDS {
             let mut opening = match self.node.with(|state, now| self.step(state, room, offered, now))? {
+                // What was offered was good when it was brought.
+                Step::Done(Entry::Stale) if has_moved => return Ok(Entry::Elsewhere),
                 Step::Done(entry) => return Ok(entry),
                 Step::Wait(opening) => opening,
+                Step::Moving => {
+                    has_moved = true;
+                    tokio::time::sleep(HANDOVER).await;
+                    continue;
+                }
             };
             // The opening has a time limit of its own; this one is for the case that its task died.
             let ended = timeout(opening::GIVEN_UP_AFTER, opening.wait_for(Option::is_some)).await;
@@ -175,6 +185,7 @@ impl Gate {
                 }
                 Ok(Step::Done(Entry::Stale))
             }
+            (Verdict::Moving, _) => Ok(Step::Moving),
             (Verdict::Suspended, _) => {
                 Err(unavailable("the node cannot be sure at the moment that the room is its own"))
             }

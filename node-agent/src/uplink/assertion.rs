@@ -7,16 +7,16 @@ use futures_util::{StreamExt, stream};
 use tokio::time::{sleep, timeout};
 
 use roost_agent_core::hold::{Held, Hold, Offer};
-use roost_proto::error::Code;
 use roost_proto::hash::BUCKETS;
 use roost_proto::id::{Epoch, Incarnation};
 use roost_proto::room::{Claim, ClaimState, Run};
 use roost_store::NodeStore;
 use roost_store::operation::{Assert, Asserted, Raise};
 
+use super::lost;
 use super::pace::Pace;
-use crate::door::lookup::{Directory, Wanted};
-use crate::inside::{Goodbye, Inside};
+use crate::door::lookup::Directory;
+use crate::inside::Inside;
 use crate::metrics::AgentMetrics;
 use crate::node::Node;
 use roost_server::telemetry::causes;
@@ -130,18 +130,9 @@ impl Assertion {
 
     /// The room is another node's: its participants go there.
     async fn send_away(&self, held: &Held, hold: &Hold) {
-        let room = &held.room;
-        let wanted = Wanted { room, client: None, region: None, expected: hold.guests, avoid: &[], request_id: None };
-        let goodbye = match self.directory.find(wanted).await {
-            Ok(found) if found.node != self.node.id => {
-                tracing::warn!(%room, node = %found.node, "the room is another node's now: its participants go there");
-                Goodbye::Moved(found)
-            }
-            _ => {
-                tracing::warn!(%room, "the room is lost: its participants have to look it up again");
-                Goodbye::Trouble(Code::NodeLeaving)
-            }
-        };
-        self.inside.close(room, hold.opened_as, goodbye);
+        let (room, inside) = (&held.room, &*self.inside);
+        if lost::send_home(&self.node.id, &*self.directory, inside, room, hold).await.is_err() {
+            lost::send_away(inside, room, hold);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use roost_agent_core::hold::Target;
 use roost_agent_core::inbox::{self, Dropped, Todo};
 use roost_proto::command::Command;
 use roost_proto::id::{Epoch, Incarnation, RoomKey};
@@ -74,6 +75,19 @@ impl Commands {
                 self.node.report_wanted.notify_one();
             }
             Todo::Close { room, epoch } => self.close(&room, epoch).await,
+            Todo::Move { room, epoch, to } => self.begin_move(&room, epoch, to),
+        }
+    }
+
+    /// Stops admitting; the rest follows by itself (rule 23).
+    fn begin_move(&self, room: &RoomKey, epoch: Epoch, to: Target) {
+        let node = to.node.clone();
+        let is_elsewhere = node != self.node.id;
+        if is_elsewhere && self.node.with(|state, _| state.holdings.begin_move(room, epoch, to, &state.lease)) {
+            tracing::info!(%room, %epoch, %node, "the room is to move by command");
+            self.node.move_wanted.notify_one();
+        } else {
+            tracing::info!(%room, %epoch, %node, "a room was to be moved that is not open here in this generation");
         }
     }
 

@@ -2,6 +2,8 @@
 
 pub(crate) mod assertion;
 pub(crate) mod commands;
+mod lost;
+pub(crate) mod moving;
 pub(crate) mod pace;
 pub(crate) mod redis;
 pub(crate) mod release;

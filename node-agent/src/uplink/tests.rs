@@ -1,5 +1,7 @@
 //! Lease, reports, assertions, releases and commands against a real store in memory.
 
+mod moving;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,12 +20,13 @@ use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation, NodeId, Region, RoomKey};
 use roost_proto::report::{Capacity, Description, MediaKind, Report, RoomReport, Worker};
 use roost_proto::room::{ClaimState, Expected, Run};
-use roost_server::Readiness;
+use roost_server::{ClusterKeys, Readiness};
 use roost_store::operation::{Grant, Granted, Register, Registered, Renew};
 use roost_store::{EmbeddedStore, NodeStore, Store};
 
 use super::assertion::Assertion;
 use super::commands::Commands;
+use super::moving::Moving;
 use super::release;
 use super::renewal::Renewal;
 use crate::door::lookup::{Directory, Found, Wanted};
@@ -228,6 +231,15 @@ impl Agent {
         });
         tasks.spawn(release::run(node.clone(), store.clone()));
         let directory = Arc::new(There);
+        let moving = Moving {
+            node: node.clone(),
+            store: store.clone(),
+            directory: directory.clone(),
+            inside: inside.clone(),
+            keys: Some(ClusterKeys::dev()),
+            metrics: metrics.clone(),
+        };
+        tasks.spawn(moving.run());
         let (inside_too, metrics_too) = (inside.clone(), metrics.clone());
         tasks.spawn(
             Assertion { node: node.clone(), store: store.clone(), directory, inside, metrics, raised: None }.run(),

@@ -106,7 +106,7 @@ impl SimNode {
             Verdict::Admit { .. } => false,
             Verdict::Open => true,
             Verdict::Wait => return Knocked::Wait,
-            Verdict::Suspended => return Knocked::Suspended,
+            Verdict::Suspended | Verdict::Moving => return Knocked::Suspended,
             Verdict::Stale | Verdict::Unheld => return Knocked::Stale,
         };
         let capacity = &plan.description.capacity;

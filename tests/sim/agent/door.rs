@@ -39,7 +39,9 @@ impl Agent {
                 self.holdings.disown(room, offer, &self.lease);
                 wire.send(self.place, client, id, Body::Knocked(false));
             }
-            Verdict::Suspended | Verdict::Unheld => wire.send(self.place, client, id, Body::Knocked(false)),
+            Verdict::Suspended | Verdict::Moving | Verdict::Unheld => {
+                wire.send(self.place, client, id, Body::Knocked(false))
+            }
         }
     }
 

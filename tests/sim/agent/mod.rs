@@ -205,9 +205,10 @@ impl Agent {
         let Some(known) = self.runs.get_mut(usize::from(bucket)).filter(|known| **known != run) else { return };
         *known = run;
         let until = self.lease.deadline().unwrap_or_default();
-        if bucket != self.id.bucket() {
-            self.holdings.suspend_bucket(bucket, until);
-        } else if let Some(incarnation) = self.lease.incarnation() {
+        self.holdings.suspend_bucket(bucket, until);
+        if bucket == self.id.bucket()
+            && let Some(incarnation) = self.lease.incarnation()
+        {
             self.lease.ended(incarnation);
             self.holdings.suspend_all(until);
         }

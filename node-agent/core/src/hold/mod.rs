@@ -1,6 +1,7 @@
-//! Which rooms the node holds, and what follows for a participant at the door (rules 4, 5, 8 to 11, 16 and 21).
+//! Which rooms the node holds, and what follows for a participant at the door (rules 4, 5, 8 to 11, 16, 21 and 23).
 
 mod ended;
+mod moving;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,8 @@ use roost_proto::time::Millis;
 
 use crate::lease::{Lease, Standing};
 use ended::{Ended, ROOMS_REMEMBERED};
+use moving::Moving;
+pub use moving::{Doubtful, Move, Target};
 
 /// How many releases may wait for an answer besides those of rooms that were open here.
 const DISOWNED_LIMIT: usize = 4_096;
@@ -32,6 +35,8 @@ pub enum Verdict {
     Open,
     /// It is being opened: wait for that, and ask again.
     Wait,
+    /// The room is about to go to another node: wait a moment, and ask again.
+    Moving,
     /// The room is here, or may be, but nobody can be admitted to it at the moment.
     Suspended,
     /// The offered claim is over, or never was this incarnation's (rule 21).
@@ -53,6 +58,8 @@ pub struct Hold {
     pub guests: u32,
     /// Since when there are none.
     idle_since: Millis,
+    /// Where it is to go. Kept while it may be there already.
+    moving: Option<Moving>,
 }
 
 /// How far a room has come.
@@ -62,6 +69,8 @@ pub enum State {
     Opening,
     /// Confirmed under the current incarnation: admits while the lease holds.
     Open,
+    /// To be handed over to another node: nobody is admitted any more (rule 23).
+    Moving,
     /// To be asserted again, after a lapse or in a new run of the store. Admits until the deadline that was good before
     /// (rule 16); after a lapse that is never (rule 8).
     Wanted { until: Millis },
@@ -92,6 +101,7 @@ pub struct Holdings {
     rooms: BTreeMap<RoomKey, Hold>,
     ended: Ended,
     releases: BTreeMap<(RoomKey, Epoch), Incarnation>,
+    doubtful: Vec<Doubtful>,
     /// The highest epoch known of each bucket (rule 20).
     highest: [Epoch; BUCKETS as usize],
 }
@@ -108,6 +118,7 @@ impl Holdings {
             rooms: BTreeMap::new(),
             ended: Ended::new(ended),
             releases: BTreeMap::new(),
+            doubtful: Vec::new(),
             highest: [Epoch(0); BUCKETS as usize],
         }
     }
@@ -121,6 +132,7 @@ impl Holdings {
             // Somebody granted the room anew: what is held here is about to prove lost, or kept.
             Some(offer) if offer.epoch > hold.epoch => Verdict::Suspended,
             _ if hold.state == State::Opening => Verdict::Wait,
+            _ if hold.state == State::Moving => Verdict::Moving,
             _ if hold.admits(lease, now) => Verdict::Admit { opened_as: hold.opened_as },
             _ => Verdict::Suspended,
         }
@@ -147,7 +159,8 @@ impl Holdings {
     pub fn begin_open(&mut self, room: &RoomKey, offer: Offer, now: Millis) {
         let Offer { incarnation, epoch } = offer;
         self.note_epoch(room, epoch);
-        let hold = Hold { state: State::Opening, incarnation, epoch, opened_as: epoch, guests: 0, idle_since: now };
+        let (state, opened_as, guests, idle_since, moving) = (State::Opening, epoch, 0, now, None);
+        let hold = Hold { state, incarnation, epoch, opened_as, guests, idle_since, moving };
         self.rooms.insert(room.clone(), hold);
     }
 
@@ -232,6 +245,7 @@ impl Holdings {
 
     /// As [`Self::suspend_all`], for the rooms of one bucket, whose run has changed.
     pub fn suspend_bucket(&mut self, bucket: u8, until: Millis) {
+        self.doubt(bucket);
         self.suspend(until, |room| room.bucket() == bucket);
     }
 
@@ -241,6 +255,8 @@ impl Holdings {
             hold.state = match hold.state {
                 State::Wanted { until: before } => State::Wanted { until: before.min(until) },
                 State::Open | State::Opening => State::Wanted { until },
+                // Nobody is admitted again before it is certain that the room was not handed over.
+                State::Moving => State::Wanted { until: Millis(0) },
             };
         }
     }
@@ -263,6 +279,8 @@ impl Holdings {
             Some(hold) => {
                 hold.incarnation = now_held.incarnation;
                 hold.epoch = now_held.epoch;
+                // It was not handed over, and cannot be any more: its epoch is another one.
+                hold.moving = None;
                 if is_current {
                     hold.state = State::Open;
                 }
@@ -289,9 +307,7 @@ impl Holdings {
     /// The store answered no to the assertion of `asserted`: another has the room. Gives the hold that was lost.
     pub fn lost(&mut self, asserted: &Held) -> Option<Hold> {
         self.wanted_as(asserted)?;
-        let hold = self.rooms.remove(&asserted.room)?;
-        self.ended.insert(&asserted.room, hold.epoch);
-        Some(hold)
+        self.drop_room(&asserted.room)
     }
 
     /// The claims to give up that the store has not answered for yet.
@@ -361,6 +377,13 @@ impl Holdings {
         self.rooms.get_mut(&asserted.room).filter(is_it)
     }
 
+    /// The room is not this node's any more: there is nothing to give up.
+    fn drop_room(&mut self, room: &RoomKey) -> Option<Hold> {
+        let hold = self.rooms.remove(room)?;
+        self.ended.insert(room, hold.epoch);
+        Some(hold)
+    }
+
     fn give_up(&mut self, room: &RoomKey, offer: Offer) {
         self.ended.insert(room, offer.epoch);
         self.releases.insert((room.clone(), offer.epoch), offer.incarnation);
@@ -375,7 +398,7 @@ impl Holdings {
 impl Hold {
     fn admits(&self, lease: &Lease, now: Millis) -> bool {
         match self.state {
-            State::Opening => false,
+            State::Opening | State::Moving => false,
             State::Open => lease.incarnation() == Some(self.incarnation) && lease.standing(now) == Standing::Held,
             State::Wanted { until } => now < until,
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use roost_proto::id::NodeId;
 
 use super::*;
 use crate::lease::{FENCE_MARGIN_MS, LEASE_MS};
@@ -170,31 +171,36 @@ proptest! {
     }
 }
 
-const NOW: Millis = Millis(1_000);
+pub(super) const NOW: Millis = Millis(1_000);
 
-fn room(number: u64) -> RoomKey {
+pub(super) fn room(number: u64) -> RoomKey {
     RoomKey::new("default", format!("room-{number}")).expect("valid")
 }
 
-fn offer(incarnation: u64, epoch: u64) -> Offer {
+pub(super) fn offer(incarnation: u64, epoch: u64) -> Offer {
     Offer { incarnation: Incarnation(incarnation), epoch: Epoch(epoch) }
 }
 
-fn held(number: u64, incarnation: u64, epoch: u64) -> Held {
+pub(super) fn held(number: u64, incarnation: u64, epoch: u64) -> Held {
     Held { room: room(number), incarnation: Incarnation(incarnation), epoch: Epoch(epoch) }
 }
 
-fn admit(opened_as: u64) -> Verdict {
+pub(super) fn admit(opened_as: u64) -> Verdict {
     Verdict::Admit { opened_as: Epoch(opened_as) }
 }
 
-fn lease() -> Lease {
+pub(super) fn target() -> Target {
+    let node = NodeId::new("iad-1").expect("valid");
+    Target { node, incarnation: Incarnation(7), signaling_url: "wss://iad-1.example".to_owned(), ttl_ms: 30_000 }
+}
+
+pub(super) fn lease() -> Lease {
     let mut lease = Lease::new(LEASE_MS);
     assert!(lease.registered(Incarnation(1), 0, NOW, NOW));
     lease
 }
 
-fn open_room(number: u64, epoch: u64) -> Holdings {
+pub(super) fn open_room(number: u64, epoch: u64) -> Holdings {
     let mut holdings = Holdings::default();
     holdings.begin_open(&room(number), offer(1, epoch), NOW);
     assert!(holdings.opened(&room(number), offer(1, epoch), NOW));
@@ -213,6 +219,9 @@ enum Event {
     /// The store answers the oldest opening: yes, no, not done or unknown.
     OpenAnswer(u8),
     AssertAnswer(bool),
+    Move(u64),
+    /// The store is asked to hand the first room over: done, not any more, not done, or one of these without an answer.
+    MoveAnswer(u8),
     End(u64),
     Released,
 }
@@ -227,6 +236,8 @@ fn event() -> impl Strategy<Value = Event> {
         6 => (0u64..4, 0usize..3).prop_map(|(room, age)| Event::Knock(room, age)),
         6 => (0u8..6).prop_map(Event::OpenAnswer),
         3 => any::<bool>().prop_map(Event::AssertAnswer),
+        2 => (0u64..4).prop_map(Event::Move),
+        3 => (0u8..5).prop_map(Event::MoveAnswer),
         2 => (0u64..4).prop_map(Event::End),
         1 => Just(Event::Released),
     ]
@@ -244,6 +255,9 @@ struct World {
     /// When the last answered registration or renewal was sent.
     sent: Millis,
     confirmed: BTreeMap<RoomKey, Epoch>,
+    /// What the store has handed over, and in which run.
+    handed_over: BTreeMap<RoomKey, (Epoch, u32)>,
+    run: u32,
 }
 
 impl World {
@@ -258,6 +272,8 @@ impl World {
             ended: BTreeMap::new(),
             sent: Millis(0),
             confirmed: BTreeMap::new(),
+            handed_over: BTreeMap::new(),
+            run: 0,
         }
     }
 
@@ -277,7 +293,7 @@ impl World {
                 }
             }
             Event::Lapsed => self.end_lease(Millis(0)),
-            Event::NewRun => self.end_lease(self.lease.deadline().unwrap_or_default()),
+            Event::NewRun => self.begin_run(),
             Event::Registered => {
                 if self.lease.incarnation().is_none() {
                     let next = Incarnation(self.lease.last_incarnation().0 + 1);
@@ -288,12 +304,53 @@ impl World {
             Event::Knock(number, age) => self.knock(&room(*number), *age),
             Event::OpenAnswer(answer) => self.answer_opening(*answer),
             Event::AssertAnswer(yes) => self.answer_assertion(*yes),
+            Event::Move(number) => {
+                if let Some(hold) = self.holdings.get(&room(*number)).cloned() {
+                    self.holdings.begin_move(&room(*number), hold.epoch, target(), &self.lease);
+                }
+            }
+            Event::MoveAnswer(answer) => self.answer_move(*answer),
             Event::End(number) => self.end(&room(*number)),
             Event::Released => {
                 if let Some(first) = self.holdings.releases().first() {
                     self.holdings.released(first);
                 }
             }
+        }
+    }
+
+    /// As node.rs has it, where all buckets' runs change.
+    fn begin_run(&mut self) {
+        self.run += 1;
+        let until = self.lease.deadline().unwrap_or_default();
+        (0..BUCKETS).for_each(|bucket| self.holdings.suspend_bucket(bucket, until));
+        self.end_lease(until);
+        for doubtful in self.holdings.take_doubtful() {
+            self.note_end(&doubtful.room, doubtful.hold.epoch);
+        }
+    }
+
+    /// An answer that is lost says nothing; what was done is done all the same, unless it was done before.
+    fn answer_move(&mut self, answer: u8) {
+        let Some(Move { held, .. }) = self.holdings.moves().into_iter().next() else { return };
+        assert!(self.holdings.ask_move(&held));
+        let before = self.handed_over.get(&held.room).copied();
+        let was_done = before == Some((held.epoch, self.run));
+        if matches!(answer, 0 | 3) {
+            self.handed_over.insert(held.room.clone(), (held.epoch, self.run));
+        }
+        match answer {
+            0 => {
+                self.epoch += 1;
+                self.holdings.moved(&held, Epoch(self.epoch));
+                self.note_end(&held.room, held.epoch);
+            }
+            1 if !was_done => {
+                self.holdings.move_refused(&held);
+                self.note_end(&held.room, held.epoch);
+            }
+            2 => self.holdings.move_not_done(&held),
+            _ => {}
         }
     }
 
@@ -341,7 +398,11 @@ impl World {
 
     fn answer_assertion(&mut self, yes: bool) {
         let Some(wanted) = self.holdings.wanted().first().cloned() else { return };
-        if yes {
+        let handed_over = self.handed_over.get(&wanted.room).filter(|(epoch, _)| *epoch == wanted.epoch);
+        if let Some((_, run)) = handed_over {
+            assert_eq!(*run, self.run, "{} may be asserted by whoever was given it", wanted.room);
+        }
+        if yes && handed_over.is_none() {
             let Some(incarnation) = self.lease.incarnation() else { return };
             self.epoch += 1;
             self.holdings.asserted(&wanted, offer(incarnation.0, self.epoch), &self.lease);
@@ -370,6 +431,7 @@ impl World {
         for (room, hold) in self.holdings.iter() {
             self.assert_not_ended(room, hold.epoch);
             if self.holdings.knock(room, None, &self.lease, self.now) == admit(hold.opened_as.0) {
+                prop_assert_ne!(self.handed_over.get(room).map(|(epoch, _)| *epoch), Some(hold.epoch));
                 prop_assert!(self.now < self.sent.plus(LEASE_MS - FENCE_MARGIN_MS));
                 prop_assert_eq!(self.confirmed.get(room), Some(&hold.opened_as));
             }
