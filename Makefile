@@ -1,7 +1,7 @@
 # What a person or CI does with this tree. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-core test-store verify deny fix geo bench sim sim-faults sim-broken setup
+.PHONY: help demo build test test-core test-store verify deny fix geo bench chaos sim sim-faults sim-broken setup
 
 STORE ?= embedded
 
@@ -14,7 +14,7 @@ demo: ## Show a cluster with real media on loopback: one scheduler, three nodes 
 	@target/release/roost-demo --store $(STORE)
 
 test: ## Run every test; installs what is missing (asks before sudo)
-	@.ci/setup media browser room redis postgres prometheus aiortc geo
+	@.ci/setup media browser room redis faults postgres prometheus aiortc geo
 	$(MAKE) build
 	RUST_TEST_THREADS=8 cargo test
 	cargo test -p roost-mediasoup
@@ -54,6 +54,14 @@ bench: ## Print rates, latencies and CPU per request as ratios against bare hand
 	cargo build --release -p roost-scheduler -p roost-agent -p roost-tests --bin roost-scheduler --bin roost-agent --bin roost-bench
 	target/release/roost-bench
 
+chaos: ## Break real processes, and hold what is seen to goals: 40 minutes (ROW=race or another file of tests/chaos)
+	@.ci/setup redis faults
+	cargo build --release -p roost-scheduler -p roost-agent --bin roost-scheduler --bin roost-agent
+	@rm -f target/chaos.txt; \
+	ROOST_CHAOS=full ROOST_CHAOS_TABLE=$(CURDIR)/target/chaos.txt CI=1 \
+	cargo test --release -p roost-tests --test chaos -- --test-threads 1 --nocapture $(if $(ROW),$(ROW)::); \
+	status=$$?; echo; cat target/chaos.txt; exit $$status
+
 sim: ## Run the scenarios in simulated time, and hold the figures to their goals (SCENARIO=file, ARGS="--plot DIR")
 	cargo run --release -q -p roost-scheduler --bin roost-scheduler -- simulate $(or $(SCENARIO),tests/scenarios/*.toml) $(ARGS)
 
@@ -68,4 +76,4 @@ build: ## Build all binaries, the media worker too (debug)
 	cargo build -p roost-mediasoup
 
 setup: ## Install what demo and test need, without running them
-	@.ci/setup media browser room redis postgres prometheus aiortc geo
+	@.ci/setup media browser room redis faults postgres prometheus aiortc geo

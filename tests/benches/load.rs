@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
 use roost_tests::Trouble;
+use roost_tests::connection::Connection;
 
 const CONNECTIONS: usize = 64;
 
@@ -35,13 +33,6 @@ impl Measured {
     }
 }
 
-/// A POST of a JSON body.
-pub(crate) fn post(path: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!("POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
-        .into_bytes()
-}
-
 /// Loads `address` for `length`. `counter` numbers the requests, so that a later call goes on where this one ends.
 pub(crate) async fn drive(
     address: &str,
@@ -52,9 +43,8 @@ pub(crate) async fn drive(
     let started = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..CONNECTIONS {
-        let socket = TcpStream::connect(address).await?;
-        socket.set_nodelay(true)?;
-        tasks.spawn(ask_again_and_again(socket, request.clone(), counter.clone(), started + length));
+        let connection = Connection::open(address).await?;
+        tasks.spawn(ask_again_and_again(connection, request.clone(), counter.clone(), started + length));
     }
     let mut measured = Measured::default();
     while let Some(done) = tasks.join_next().await {
@@ -65,42 +55,20 @@ pub(crate) async fn drive(
 }
 
 async fn ask_again_and_again(
-    mut socket: TcpStream,
+    mut connection: Connection,
     request: MakeRequest,
     counter: Arc<AtomicU64>,
     until: Instant,
 ) -> Result<Vec<u32>, Trouble> {
     let mut latencies_us = Vec::with_capacity(65_536);
-    let mut buffer = vec![0; 16 * 1024];
     while Instant::now() < until {
         let bytes = request(counter.fetch_add(1, Ordering::Relaxed));
         let asked = Instant::now();
-        socket.write_all(&bytes).await?;
-        answer(&mut socket, &mut buffer).await?;
+        let answer = connection.ask(&bytes).await?;
+        if answer.status != 200 {
+            return Err(format!("{} {}", answer.status, answer.body).into());
+        }
         latencies_us.push(u32::try_from(asked.elapsed().as_micros()).unwrap_or(u32::MAX));
     }
     Ok(latencies_us)
-}
-
-/// Reads one answer; anything but 200 is an error that shows it.
-async fn answer(socket: &mut TcpStream, buffer: &mut [u8]) -> Result<(), Trouble> {
-    let mut filled = 0;
-    loop {
-        let read = socket.read(&mut buffer[filled..]).await?;
-        if read == 0 {
-            return Err("the server closed the connection, or its answer is too long".into());
-        }
-        filled += read;
-        let text = std::str::from_utf8(&buffer[..filled])?;
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head
-            .lines()
-            .filter_map(|line| line.split_once(':'))
-            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-            .ok_or("an answer without Content-Length")?;
-        if body.len() < length.1.trim().parse::<usize>()? {
-            continue;
-        }
-        return if head.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(text.to_owned().into()) };
-    }
 }

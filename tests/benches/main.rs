@@ -25,10 +25,11 @@ use tokio::task::JoinSet;
 use roost_proto::id::{Incarnation, NodeId};
 use roost_tests::Trouble;
 use roost_tests::cluster::{Cluster, Plan};
+use roost_tests::connection::post;
 use roost_tests::process::Process;
 
 use crate::clients::Clients;
-use crate::load::{MakeRequest, Measured, post};
+use crate::load::{MakeRequest, Measured};
 
 const ROUNDS: usize = 24;
 const ROUND: Duration = Duration::from_millis(500);

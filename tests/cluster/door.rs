@@ -9,7 +9,6 @@ use roost_tests::Trouble;
 use roost_tests::cluster::{Cluster, NodePlan, Plan};
 use roost_tests::participant::Participant;
 
-use crate::lookup::url;
 use crate::run;
 
 #[test]
@@ -29,12 +28,12 @@ fn only_the_right_ticket_opens_the_door() {
             (right, other.ticket.as_str(), "ticket_wrong_room"),
             (wrong, room.ticket.as_str(), "ticket_wrong_node"),
         ] {
-            let mut participant = Participant::connect(&url(&cluster, node, "standup", "p", ticket)?).await?;
+            let mut participant = Participant::connect(&cluster.door(node, "standup", "p", ticket)?).await?;
             let problem = participant.expect("error").await?;
             assert_eq!(problem["code"], code, "{problem}");
             assert_eq!(participant.closed().await?.code, 4000, "{code}");
         }
-        let mut anna = Participant::connect(&url(&cluster, right, "standup", "anna", &room.ticket)?).await?;
+        let mut anna = Participant::connect(&cluster.door(right, "standup", "anna", &room.ticket)?).await?;
         anna.join("Anna").await?;
         cluster.stop().await
     });
@@ -46,7 +45,7 @@ fn the_ticket_of_a_room_that_has_ended_is_stale() {
         let folder = tempfile::tempdir()?;
         let cluster = Cluster::start(guarded(&folder)?).await?;
         let room = cluster.lookup_from("eu/central", "standup").await?;
-        let door = url(&cluster, room.node.id.as_str(), "standup", "anna", &room.ticket)?;
+        let door = cluster.door(room.node.id.as_str(), "standup", "anna", &room.ticket)?;
         let mut anna = Participant::connect(&door).await?;
         anna.join("Anna").await?;
         anna.leave().await?;
@@ -70,11 +69,11 @@ fn a_full_node_lets_nobody_in_and_gets_no_new_room() {
         let room = cluster.lookup_from("eu/central", "standup").await?;
         let mut inside = Vec::new();
         for peer in ["a", "b"] {
-            let mut participant = Participant::connect(&url(&cluster, "fra-1", "standup", peer, &room.ticket)?).await?;
+            let mut participant = Participant::connect(&cluster.door("fra-1", "standup", peer, &room.ticket)?).await?;
             participant.join(peer).await?;
             inside.push(participant);
         }
-        let mut third = Participant::connect(&url(&cluster, "fra-1", "standup", "c", &room.ticket)?).await?;
+        let mut third = Participant::connect(&cluster.door("fra-1", "standup", "c", &room.ticket)?).await?;
         let problem = third.expect("error").await?;
         assert_eq!(problem["rejections"], json!([{"node": "fra-1", "reason": "full_participants"}]), "{problem}");
         assert_eq!(third.closed().await?.code, 4503);
@@ -102,7 +101,7 @@ fn of_three_times_as_many_who_come_at_once_exactly_the_limit_gets_in() {
         let mut doors = BTreeMap::new();
         for room in ["one", "two", "three"] {
             let ticket = cluster.lookup_from("eu/central", room).await?.ticket;
-            doors.insert(room, url(&cluster, "fra-1", room, "p", &ticket)?);
+            doors.insert(room, cluster.door("fra-1", room, "p", &ticket)?);
         }
         // The room is full before the node is.
         let (inside, refusals) = come_at_once(&doors["one"], 12).await?;

@@ -10,7 +10,6 @@ use roost_tests::cluster::{Cluster, NodePlan, Plan};
 use roost_tests::participant::Participant;
 use roost_tests::wait;
 
-use crate::lookup::url;
 use crate::run;
 
 const LEASE: Duration = Duration::from_secs(4);
@@ -21,7 +20,7 @@ fn the_rooms_of_a_killed_agent_are_placed_elsewhere_at_once() {
         run(async {
             let mut cluster = Cluster::start(plan).await?;
             let (before, _anna) = standup_with_anna(&cluster).await?;
-            watched(&cluster, 2).await?;
+            cluster.watched().await?;
             cluster.node_mut("fra-1")?.process.kill().await?;
             let killed = Instant::now();
             for index in 0..cluster.schedulers.len() {
@@ -47,7 +46,7 @@ fn where_refusals_prove_nothing_the_rooms_of_a_killed_agent_wait_for_its_lease()
         plan.scheduler_arguments.extend(["--trust-refused".to_owned(), "false".to_owned()]);
         let mut cluster = Cluster::start(plan).await?;
         let (before, _anna) = standup_with_anna(&cluster).await?;
-        watched(&cluster, 2).await?;
+        cluster.watched().await?;
         cluster.node_mut("fra-1")?.process.kill().await?;
         let after = moved(&cluster, Instant::now()).await?;
         assert!(after.epoch > before.epoch, "epochs only grow");
@@ -60,7 +59,7 @@ fn a_suspended_agent_refuses_nobody_and_keeps_its_rooms_for_its_lease() {
     run(async {
         let cluster = Cluster::start(Plan::small()).await?;
         let (before, _anna) = standup_with_anna(&cluster).await?;
-        watched(&cluster, 2).await?;
+        cluster.watched().await?;
         let process = &cluster.node("fra-1")?.process;
         process.signal(rustix::process::Signal::STOP)?;
         let after = moved(&cluster, Instant::now()).await?;
@@ -101,12 +100,9 @@ fn a_scheduler_that_is_killed_and_started_again_with_redis_loses_nothing() {
             rooms.push(cluster.lookup_from("eu/central", &format!("room-{index}")).await?);
         }
         let first = &rooms[0];
-        let mut anna = Participant::connect(&url(&cluster, "fra-1", "room-0", "anna", &first.ticket)?).await?;
+        let mut anna = Participant::connect(&cluster.door("fra-1", "room-0", "anna", &first.ticket)?).await?;
         anna.join("Anna").await?;
-        let mut killed = cluster.schedulers.remove(0);
-        killed.process.kill().await?;
-        let again = cluster.start_scheduler(0, Some(&killed)).await?;
-        cluster.schedulers.insert(0, again);
+        cluster.restart_scheduler(0).await?;
         cluster.settled().await?;
         for room in &rooms {
             let found = cluster.lookup(0, "default", room.room.as_str(), json!({})).await?;
@@ -125,7 +121,7 @@ fn an_agent_that_is_told_to_stop_hands_its_rooms_over_and_ends_cleanly() {
         let mut cluster = Cluster::start(plan).await?;
         let before = cluster.lookup_from("eu/central", "standup").await?;
         let leaving = before.node.id.to_string();
-        let mut anna = Participant::connect(&url(&cluster, &leaving, "standup", "anna", &before.ticket)?).await?;
+        let mut anna = Participant::connect(&cluster.door(&leaving, "standup", "anna", &before.ticket)?).await?;
         anna.join("Anna").await?;
         cluster.node(&leaving)?.process.signal(rustix::process::Signal::TERM)?;
         let redirect = anna.expect("redirect").await?;
@@ -159,22 +155,9 @@ fn a_second_agent_with_the_same_id_is_refused() {
 /// A room with one participant, on the node in Frankfurt.
 async fn standup_with_anna(cluster: &Cluster) -> Result<(LookupReply, Participant), Trouble> {
     let found = cluster.lookup_from("eu/central", "standup").await?;
-    let mut anna = Participant::connect(&url(cluster, "fra-1", "standup", "anna", &found.ticket)?).await?;
+    let mut anna = Participant::connect(&cluster.door("fra-1", "standup", "anna", &found.ticket)?).await?;
     anna.join("Anna").await?;
     Ok((found, anna))
-}
-
-/// Every scheduler has a connection to each of so many agents.
-async fn watched(cluster: &Cluster, agents: usize) -> Result<(), Trouble> {
-    for scheduler in &cluster.schedulers {
-        let line = format!("roost_watch_connections {agents}");
-        wait::until("all agents are watched", LEASE * 3, || async {
-            let metrics = cluster.http.get(format!("http://{}/metrics", scheduler.admin)).send().await.ok()?;
-            metrics.text().await.ok()?.lines().any(|found| found == line).then_some(())
-        })
-        .await?;
-    }
-    Ok(())
 }
 
 /// Waits until the room is on the other node, which must not be before the lease is over.

@@ -12,7 +12,6 @@ use roost_tests::participant::Participant;
 use roost_tests::postgres::Postgres;
 use roost_tests::{Trouble, binaries, wait};
 
-use crate::lookup::url;
 use crate::run;
 
 const WRITTEN_WITHIN: Duration = Duration::from_secs(20);
@@ -30,7 +29,7 @@ fn a_rooms_life_is_one_row_in_a_file_and_outlives_its_scheduler() {
         plan.nodes = vec![NodePlan::new("fra-1", "eu/central").with(&["--empty-room-s", "1"])];
         let mut cluster = Cluster::start(plan).await?;
         let room = cluster.lookup_from("eu/central", "standup").await?;
-        let mut anna = Participant::connect(&url(&cluster, "fra-1", "standup", "anna", &room.ticket)?).await?;
+        let mut anna = Participant::connect(&cluster.door("fra-1", "standup", "anna", &room.ticket)?).await?;
         anna.join("Anna").await?;
         let read = format!("sqlite://{}", encoded(&path.display().to_string()));
         let opened =
@@ -64,7 +63,7 @@ fn two_schedulers_write_each_fact_once_and_a_move_with_its_reason() {
             cluster.lookup(number % 2, "default", &format!("room-{number}"), json!({ "region": "eu/central" })).await?;
         }
         let room = cluster.lookup_from("eu/central", "standup").await?;
-        let mut anna = Participant::connect(&url(&cluster, "fra-1", "standup", "anna", &room.ticket)?).await?;
+        let mut anna = Participant::connect(&cluster.door("fra-1", "standup", "anna", &room.ticket)?).await?;
         anna.join("Anna").await?;
         expect_row(&postgres.url(), "SELECT * FROM rooms WHERE room = 'standup' AND peak_participants = 1").await?;
         cluster.node_mut("fra-1")?.process.kill().await?;

@@ -28,7 +28,7 @@ fn an_open_room_is_read_and_listed_with_its_participants() {
     run(async {
         let cluster = Cluster::start(Plan::small()).await?;
         let found = cluster.lookup_from("eu/central", "standup").await?;
-        let mut anna = Participant::connect(&url(&cluster, "fra-1", "standup", "anna", &found.ticket)?).await?;
+        let mut anna = Participant::connect(&cluster.door("fra-1", "standup", "anna", &found.ticket)?).await?;
         anna.join("Anna").await?;
         let scheduler = &cluster.schedulers[0];
         let path = "/v1/namespaces/default/rooms/standup";
@@ -91,16 +91,3 @@ fn nodes_and_rooms_come_in_pages() {
 }
 
 const SOON: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// The URL of a node's door for a participant.
-pub(crate) fn url(
-    cluster: &Cluster,
-    node: &str,
-    room: &str,
-    peer: &str,
-    ticket: &str,
-) -> Result<String, roost_tests::Trouble> {
-    let signaling = format!("ws://{}/signaling", cluster.node(node)?.signaling);
-    let key = roost_proto::id::RoomKey::new("default", room)?;
-    Ok(roost_proto::redirect::location(&signaling, &key, Some(&roost_proto::id::PeerId::new(peer)?), ticket, 0))
-}

@@ -12,7 +12,6 @@ mod metrics;
 mod national;
 mod race;
 mod redirect;
-mod store_loss;
 
 /// Runs an async test body and shows what went wrong in words.
 fn run(body: impl Future<Output = Result<(), roost_tests::Trouble>>) {

@@ -10,7 +10,6 @@ use roost_tests::binaries;
 use roost_tests::cluster::{Cluster, Plan};
 use roost_tests::participant::Participant;
 
-use crate::lookup::url;
 use crate::run;
 
 #[test]
@@ -18,7 +17,7 @@ fn promtool_has_no_complaint_about_the_metrics_of_either_process() {
     run(async {
         let cluster = Cluster::start(Plan::small().with_redis(1)).await?;
         let room = cluster.lookup_from("eu/central", "standup").await?;
-        let mut anna = Participant::connect(&url(&cluster, "fra-1", "standup", "anna", &room.ticket)?).await?;
+        let mut anna = Participant::connect(&cluster.door("fra-1", "standup", "anna", &room.ticket)?).await?;
         anna.join("Anna").await?;
         for listener in [&cluster.schedulers[0].admin, &cluster.node("fra-1")?.control] {
             let metrics = cluster.http.get(format!("http://{listener}/metrics")).send().await?.text().await?;

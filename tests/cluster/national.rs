@@ -6,7 +6,6 @@ use roost_tests::cluster::{Cluster, NodePlan, Plan};
 use roost_tests::participant::Participant;
 use roost_tests::{Trouble, binaries, wait};
 
-use crate::lookup::url;
 use crate::run;
 
 const SOON: std::time::Duration = std::time::Duration::from_secs(10);
@@ -31,8 +30,7 @@ fn rooms_land_by_region_and_carrier_and_fall_back_as_nodes_fill_and_die() {
             assert_eq!(found.client.carrier.as_ref().map(|found| found.as_str()), Some(carrier));
         }
 
-        let mut anna =
-            Participant::connect(&url(&cluster, "sh-ct", "telecom in cn/east/shanghai", "anna", "")?).await?;
+        let mut anna = Participant::connect(&cluster.door("sh-ct", "telecom in cn/east/shanghai", "anna", "")?).await?;
         anna.join("Anna").await?;
         wait::until("sh-ct has its one room", SOON, || async {
             let node = cluster.admin(&cluster.schedulers[0], "/v1/nodes/sh-ct").await.ok()?;

@@ -8,7 +8,6 @@ use tokio_tungstenite::tungstenite::Message;
 use roost_tests::cluster::{Cluster, Plan};
 use roost_tests::participant::Participant;
 
-use crate::lookup::url;
 use crate::run;
 
 #[test]
@@ -18,7 +17,7 @@ fn participants_who_connect_to_the_scheduler_or_a_wrong_node_meet_in_one_room() 
             let cluster = Cluster::start(plan).await?;
             let home = cluster.lookup_from("eu/central", "standup").await?;
             assert_eq!(home.node.id.as_str(), "fra-1");
-            let mut anna = Participant::arrive(&url(&cluster, "iad-1", "standup", "anna", "")?).await?;
+            let mut anna = Participant::arrive(&cluster.door("iad-1", "standup", "anna", "")?).await?;
             anna.join("Anna").await?;
             let last = cluster.schedulers.last().ok_or("no scheduler")?;
             let scheduler = format!("ws://{}/signaling?roomId=standup&peerId=ben", last.public);
@@ -38,7 +37,7 @@ fn a_redirect_closes_with_4000_so_that_stock_clients_do_not_come_back() {
         let cluster = Cluster::start(Plan::small()).await?;
         cluster.lookup_from("eu/central", "standup").await?;
         let scheduler = format!("ws://{}/?roomId=standup&peerId=p", cluster.schedulers[0].public);
-        for door in [scheduler, url(&cluster, "iad-1", "standup", "p", "")?] {
+        for door in [scheduler, cluster.door("iad-1", "standup", "p", "")?] {
             let mut participant = Participant::connect(&door).await?;
             let redirect = participant.expect("redirect").await?;
             assert_eq!(redirect["node"], "fra-1");

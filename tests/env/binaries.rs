@@ -30,6 +30,15 @@ pub fn system(name: &str, package: &str) -> Result<PathBuf, Trouble> {
         .ok_or_else(|| format!("{name} is not installed: run `make setup`, or install the package {package}").into())
 }
 
+/// The library that moves a process's clock, but not the one that only goes forward.
+pub fn wrong_clock() -> Result<PathBuf, Trouble> {
+    let folders = std::fs::read_dir("/usr/lib")?.flatten().map(|entry| entry.path());
+    folders
+        .map(|folder| folder.join("faketime/libfaketimeMT.so.1"))
+        .find(|path| path.exists())
+        .ok_or_else(|| "libfaketime is not installed: run `make setup`, or install the package faketime".into())
+}
+
 /// The top of the source tree.
 #[must_use]
 pub fn tree() -> &'static Path {

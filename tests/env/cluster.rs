@@ -8,12 +8,15 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use roost_proto::id::{PeerId, RoomKey};
 use roost_proto::lookup::LookupReply;
+use roost_proto::redirect::location;
 
 use crate::process::Process;
 use crate::redis::Redis;
-use crate::{Trouble, binaries, wait};
+use crate::{Trouble, binaries, namespace, wait};
 
+const LOOPBACK: &str = "127.0.0.1";
 const NODES_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where the cluster keeps its shared state.
@@ -38,13 +41,17 @@ pub struct NodePlan {
     pub region: String,
     /// Further arguments of its agent.
     pub arguments: Vec<String>,
+    /// How many seconds the agent's clock is ahead; not the clock that only goes forward.
+    pub clock_s: i64,
+    /// The network namespace in which it runs, with its address there.
+    pub elsewhere: Option<(PathBuf, String)>,
 }
 
 impl NodePlan {
     /// A node with the defaults.
     #[must_use]
     pub fn new(id: &str, region: &str) -> Self {
-        Self { id: id.to_owned(), region: region.to_owned(), arguments: Vec::new() }
+        Self { id: id.to_owned(), region: region.to_owned(), arguments: Vec::new(), clock_s: 0, elsewhere: None }
     }
 
     /// With further arguments of its agent.
@@ -68,6 +75,10 @@ pub struct Plan {
     pub cluster_key: Option<PathBuf>,
     /// Further arguments of the schedulers.
     pub scheduler_arguments: Vec<String>,
+    /// How many seconds the first scheduler's clock is ahead; not the clock that only goes forward.
+    pub scheduler_clock_s: i64,
+    /// Where everything listens that is to be reached from elsewhere.
+    pub host: String,
 }
 
 impl Plan {
@@ -82,6 +93,8 @@ impl Plan {
             dev: true,
             cluster_key: None,
             scheduler_arguments: Vec::new(),
+            scheduler_clock_s: 0,
+            host: LOOPBACK.to_owned(),
         }
     }
 
@@ -132,7 +145,7 @@ impl Cluster {
         let folder = tempfile::Builder::new().prefix("roost-").tempdir()?;
         let redis = match plan.store {
             StoreKind::Embedded => None,
-            StoreKind::Redis => Some(Redis::start(folder.path()).await?),
+            StoreKind::Redis => Some(Redis::start_at(folder.path(), &plan.host).await?),
         };
         let http = Client::builder().timeout(Duration::from_secs(10)).build()?;
         let mut cluster = Self { schedulers: Vec::new(), nodes: Vec::new(), redis, http, plan, folder };
@@ -150,9 +163,13 @@ impl Cluster {
 
     /// Starts one scheduler; `ports` gives it the addresses of a scheduler that ran before.
     pub async fn start_scheduler(&self, index: usize, before: Option<&Scheduler>) -> Result<Scheduler, Trouble> {
-        let any = "127.0.0.1:0";
-        let cluster = before.map_or_else(|| self.address(), |before| Ok(before.cluster.clone()))?;
+        let any = format!("{}:0", self.plan.host);
+        let any = any.as_str();
+        let cluster = before.map_or_else(|| self.address(&self.plan.host), |before| Ok(before.cluster.clone()))?;
         let mut command = Command::new(binaries::own("roost-scheduler")?);
+        if index == 0 {
+            set_clock(&mut command, self.plan.scheduler_clock_s)?;
+        }
         command.arg("serve");
         command.args(["--listen", before.map_or(any, |before| &before.public)]);
         command.args(["--admin-listen", before.map_or(any, |before| &before.admin)]);
@@ -168,13 +185,26 @@ impl Cluster {
         Ok(Scheduler { public: listener("public")?, admin: listener("admin")?, cluster: listener("cluster")?, process })
     }
 
+    /// Kills scheduler `index` and starts it again at its addresses; does not wait until it is ready for lookups.
+    pub async fn restart_scheduler(&mut self, index: usize) -> Result<(), Trouble> {
+        self.schedulers[index].process.kill().await?;
+        self.schedulers[index] = self.start_scheduler(index, Some(&self.schedulers[index])).await?;
+        Ok(())
+    }
+
     /// Starts one agent.
     pub async fn start_node(&self, plan: &NodePlan) -> Result<Node, Trouble> {
-        let mut command = Command::new(binaries::own("roost-agent")?);
+        let agent = binaries::own("roost-agent")?;
+        let host = plan.elsewhere.as_ref().map_or(&self.plan.host, |(_, host)| host);
+        let mut command = match &plan.elsewhere {
+            Some((namespace, _)) => namespace::inside(namespace, &agent),
+            None => Command::new(agent),
+        };
+        set_clock(&mut command, plan.clock_s)?;
         // The machine is busy with the tests themselves. A test's own arguments are stronger.
         command.env("ROOST_MAX_CPU_PERMILLE", "0").env("ROOST_MAX_MEMORY_PERMILLE", "0");
         command.args(["serve", "--node-id", &plan.id, "--region", &plan.region]);
-        let (signaling, link) = (self.address()?, self.address()?);
+        let (signaling, link) = (self.address(host)?, self.address(host)?);
         command.args(["--signaling-listen", &signaling, "--control-listen", "127.0.0.1:0", "--link-listen", &link]);
         if !self.plan.dev {
             command.args(["--signaling-url", &format!("ws://{signaling}/signaling")]);
@@ -227,6 +257,26 @@ impl Cluster {
             .map_err(|trouble| format!("{trouble}\n{}", scheduler.process.log_tail()))?;
         }
         Ok(())
+    }
+
+    /// Waits until each scheduler has a watch connection to every running agent.
+    pub async fn watched(&self) -> Result<(), Trouble> {
+        for scheduler in &self.schedulers {
+            let line = format!("roost_watch_connections {}", self.nodes.len());
+            wait::until("all agents are watched", NODES_WITHIN, || async {
+                let metrics = self.http.get(format!("http://{}/metrics", scheduler.admin)).send().await.ok()?;
+                metrics.text().await.ok()?.lines().any(|found| found == line).then_some(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// The URL of a node's door for a participant of a room in the namespace `default`.
+    pub fn door(&self, node: &str, room: &str, peer: &str, ticket: &str) -> Result<String, Trouble> {
+        let signaling = format!("ws://{}/signaling", self.node(node)?.signaling);
+        let key = RoomKey::new("default", room)?;
+        Ok(location(&signaling, &key, Some(&PeerId::new(peer)?), ticket, 0))
     }
 
     /// Looks a room up at scheduler `index`.
@@ -307,11 +357,12 @@ impl Cluster {
     }
 
     /// Where to listen: anywhere in `dev`, which takes the URLs from there, else on a port that is named beforehand.
-    fn address(&self) -> Result<String, Trouble> {
+    fn address(&self, host: &str) -> Result<String, Trouble> {
         if self.plan.dev {
-            return Ok("127.0.0.1:0".to_owned());
+            return Ok(format!("{host}:0"));
         }
-        Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        Ok(format!("{host}:{port}"))
     }
 
     fn store_url(&self) -> String {
@@ -328,6 +379,15 @@ impl Cluster {
         }
         arguments
     }
+}
+
+/// Starts `command` with a clock that is so many seconds ahead.
+fn set_clock(command: &mut Command, ahead_s: i64) -> Result<(), Trouble> {
+    if ahead_s != 0 {
+        command.env("LD_PRELOAD", binaries::wrong_clock()?).env("FAKETIME", format!("{ahead_s:+}s"));
+        command.env("DONT_FAKE_MONOTONIC", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    }
+    Ok(())
 }
 
 fn text(value: &Value) -> Result<String, Trouble> {

@@ -4,6 +4,8 @@
 pub mod binaries;
 pub mod browsers;
 pub mod cluster;
+pub mod connection;
+pub mod namespace;
 pub mod participant;
 pub mod postgres;
 pub mod process;

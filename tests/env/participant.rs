@@ -26,6 +26,14 @@ pub struct Closed {
     pub reason: String,
 }
 
+/// What the door says to somebody who comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Welcome {
+    Admitted { epoch: u64 },
+    Redirected { node: String },
+    Refused { code: String },
+}
+
 /// One connected participant.
 #[derive(Debug)]
 pub struct Participant {
@@ -66,6 +74,24 @@ impl Participant {
                     None => return Err(format!("{trouble}, {:?} {:?}", participant.closed, participant.kept).into()),
                 },
             }
+        }
+    }
+
+    /// Waits for what the door says.
+    pub async fn welcome(&mut self) -> Result<Welcome, Trouble> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        loop {
+            if let Some(version) = self.take("mediasoup-version") {
+                return Ok(Welcome::Admitted { epoch: version["epoch"].as_u64().ok_or("an admission has no epoch")? });
+            }
+            if let Some(redirect) = self.take("redirect") {
+                return Ok(Welcome::Redirected { node: text(&redirect["node"]) });
+            }
+            if let Some(problem) = self.take("error") {
+                return Ok(Welcome::Refused { code: text(&problem["code"]) });
+            }
+            let frame = self.next().await?;
+            self.kept.push_back(frame);
         }
     }
 

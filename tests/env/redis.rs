@@ -10,37 +10,50 @@ use tokio::process::Command;
 use crate::process::Process;
 use crate::{Trouble, binaries, wait};
 
+const LOOPBACK: &str = "127.0.0.1";
+
 /// A running Redis without persistence.
 #[derive(Debug)]
 pub struct Redis {
     process: Process,
+    host: String,
     port: u16,
 }
 
 impl Redis {
     /// Starts Redis in `folder`.
     pub async fn start(folder: &Path) -> Result<Self, Trouble> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        Self::start_on(folder, port).await
+        Self::start_at(folder, LOOPBACK).await
+    }
+
+    /// Starts Redis in `folder`, listening at an address of this machine.
+    pub async fn start_at(folder: &Path, host: &str) -> Result<Self, Trouble> {
+        let port = TcpListener::bind((host, 0))?.local_addr()?.port();
+        Self::launch(folder, host, port).await
     }
 
     /// Starts Redis in `folder` on a port that was its before.
     pub async fn start_on(folder: &Path, port: u16) -> Result<Self, Trouble> {
+        Self::launch(folder, LOOPBACK, port).await
+    }
+
+    async fn launch(folder: &Path, host: &str, port: u16) -> Result<Self, Trouble> {
         let mut command = Command::new(binaries::system("redis-server", "redis-server")?);
-        command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+        command.args(["--bind", host, "--protected-mode", "no", "--port", &port.to_string()]);
+        command.args(["--save", "", "--appendonly", "no"]);
         command.arg("--dir").arg(folder);
         let process = Process::start("redis", folder, command)?;
         wait::until("redis takes connections", Duration::from_secs(10), || async move {
-            TcpStream::connect(("127.0.0.1", port)).await.ok()
+            TcpStream::connect((host, port)).await.ok()
         })
         .await?;
-        Ok(Self { process, port })
+        Ok(Self { process, host: host.to_owned(), port })
     }
 
     /// The URL that the store flags take.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}:{}", self.host, self.port)
     }
 
     /// Its port.

@@ -1,0 +1,181 @@
+//! An agent is cut off: its packets are lost, both ways, and nobody refuses anything.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use roost_tests::Trouble;
+use roost_tests::cluster::{Cluster, NodePlan, Plan};
+use roost_tests::namespace::{ADDRESSES, Pair, enter};
+use roost_tests::participant::{Participant, Welcome};
+
+use crate::caller::{Caller, Told, addresses};
+use crate::crowd::{knock, patience};
+use crate::table::Row;
+use crate::{LEASE, full_or};
+
+/// How long somebody waits at the door of the agent that is cut off.
+const WAITS: Duration = Duration::from_secs(2);
+
+/// What its door let in, once the cable was cut.
+#[derive(Debug, Default)]
+struct Door {
+    /// Knocks that were let in: when they were made.
+    admitted: Vec<(usize, Instant)>,
+    refused: u64,
+    code: Option<String>,
+}
+
+#[test]
+fn the_rooms_of_an_agent_that_is_cut_off_are_elsewhere_after_its_lease_and_not_before_it_stopped_admitting() {
+    let done = std::thread::spawn(|| -> Result<(), Trouble> {
+        let folder = tempfile::tempdir()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let pair = match runtime.block_on(Pair::make(folder.path())) {
+            Ok(pair) => pair,
+            Err(trouble) if std::env::var_os("CI").is_none() => {
+                println!("skipped: no network namespaces here: {trouble}");
+                return Ok(());
+            }
+            Err(trouble) => return Err(trouble),
+        };
+        // Everything that this thread starts is in the first namespace: the schedulers, Redis, the other agent.
+        enter(&pair.namespaces()[0])?;
+        runtime.block_on(cut_off(&folder, &pair))
+    });
+    match done.join() {
+        Ok(Ok(())) => {}
+        Ok(Err(trouble)) => panic!("{trouble}"),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+async fn cut_off(folder: &TempDir, pair: &Pair) -> Result<(), Trouble> {
+    let count = full_or(200, 10);
+    let cluster = Cluster::start(guarded(folder, &pair.namespaces()[1])?).await?;
+    cluster.watched().await?;
+    let mut caller = Caller::new(&addresses(&cluster));
+    let mut rooms = Vec::new();
+    let mut index = 0;
+    while rooms.len() < count {
+        let room = format!("room-{index}");
+        index += 1;
+        let found = caller.look_up(0, &room, "{}").await?;
+        let (welcome, anna) = knock(&cluster, &found, &room, "anna").await?;
+        if !matches!(welcome, Welcome::Admitted { .. }) {
+            return Err(format!("{room}: {welcome:?}").into());
+        }
+        if found.node == "far" {
+            let door = cluster.door("far", &room, "berta", &found.ticket)?;
+            rooms.push((room, found, door, anna));
+        }
+    }
+    let doors = rooms.iter().map(|(_, _, door, _)| door.clone()).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let door = stand_at_the_door(&pair.namespaces()[1], doors, stop.clone());
+    pair.cut().await?;
+    let cut = Instant::now();
+    let elsewhere = elsewhere(&mut caller, &rooms, cut).await?;
+    stop.store(true, Ordering::Relaxed);
+    let door = door.await??;
+    let mut row = Row::new(format!("agent with {count} rooms cut off: elsewhere"));
+    let last = elsewhere.iter().map(|(when, _)| *when).max().ok_or("no rooms")?;
+    let first = elsewhere.iter().map(|(when, _)| *when).min().ok_or("no rooms")?;
+    row.note(format!("first after {:.2} s", (first - cut).as_secs_f64()));
+    row.within("last after", LEASE + Duration::from_secs(1), last - cut);
+    let is_late = |(room, knocked): &&(usize, Instant)| *knocked > elsewhere[*room].0;
+    row.none("let in at both", door.admitted.iter().filter(is_late).count() as u64);
+    let after_cut = door.admitted.iter().filter(|(_, knocked)| *knocked > cut);
+    let fenced = after_cut.map(|(_, knocked)| *knocked - cut).max().unwrap_or_default();
+    row.hold(format!("its door let in until {:.2} s", fenced.as_secs_f64()), !door.admitted.is_empty());
+    row.hold(format!("then refused {} with {:?}", door.refused, door.code), door.refused > 0);
+    row.none(
+        "epochs fell",
+        elsewhere.iter().zip(&rooms).filter(|((_, new), (_, old, ..))| new <= &old.epoch).count() as u64,
+    );
+    row.end()?;
+    pair.mend().await?;
+    cluster.stop().await
+}
+
+/// When each room was first answered with the other node, and under which epoch.
+async fn elsewhere(
+    caller: &mut Caller,
+    rooms: &[(String, Told, String, Participant)],
+    cut: Instant,
+) -> Result<Vec<(Instant, u64)>, Trouble> {
+    let mut found: Vec<Option<(Instant, u64)>> = vec![None; rooms.len()];
+    let mut at = 0;
+    while found.iter().any(Option::is_none) {
+        at += 1;
+        for (index, (room, ..)) in rooms.iter().enumerate() {
+            if found[index].is_none()
+                && let Ok(told) = caller.look_up_once(at, room, "{}").await
+                && told.node != "far"
+            {
+                found[index] = Some((Instant::now(), told.epoch));
+            }
+        }
+        patience(cut, &"rooms stay at the agent that is cut off".into()).await?;
+    }
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// Knocks at the agent's door from inside its namespace, again and again, on a thread of its own.
+fn stand_at_the_door(
+    namespace: &Path,
+    doors: Vec<String>,
+    stop: Arc<AtomicBool>,
+) -> impl Future<Output = Result<Result<Door, Trouble>, oneshot::error::RecvError>> {
+    let (tell, told) = oneshot::channel();
+    let namespace = namespace.to_owned();
+    std::thread::spawn(move || {
+        let stand = || -> Result<Door, Trouble> {
+            enter(&namespace)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(knock_on(&doors, &stop))
+        };
+        drop(tell.send(stand()));
+    });
+    told
+}
+
+async fn knock_on(doors: &[String], stop: &AtomicBool) -> Result<Door, Trouble> {
+    let mut door = Door::default();
+    for index in (0..doors.len()).cycle() {
+        if stop.load(Ordering::Relaxed) && door.refused > 0 {
+            break;
+        }
+        let knocked = Instant::now();
+        let welcome = async { Participant::connect(&doors[index]).await?.welcome().await };
+        match timeout(WAITS, welcome).await {
+            Ok(Ok(Welcome::Admitted { .. })) => door.admitted.push((index, knocked)),
+            Ok(Ok(Welcome::Refused { code })) => {
+                door.refused += 1;
+                door.code = Some(code);
+            }
+            Ok(Ok(Welcome::Redirected { .. })) | Err(_) => door.refused += 1,
+            Ok(Err(trouble)) => return Err(trouble),
+        }
+    }
+    Ok(door)
+}
+
+/// Two nodes, of which one is in the other namespace, with a cluster key: development is for loopback only.
+fn guarded(folder: &TempDir, namespace: &Path) -> Result<Plan, Trouble> {
+    let key = folder.path().join("cluster-key");
+    std::fs::write(&key, "a-key-for-this-test-alone-0123456789abcdef\n")?;
+    let mut plan = Plan::small().with_redis(2);
+    (plan.dev, plan.cluster_key, plan.host) = (false, Some(key), ADDRESSES[0].to_owned());
+    let far = NodePlan::new("far", "eu/central");
+    plan.nodes = vec![
+        NodePlan::new("near", "eu/central"),
+        NodePlan { elsewhere: Some((namespace.to_owned(), ADDRESSES[1].to_owned())), ..far },
+    ];
+    Ok(plan)
+}
