@@ -111,6 +111,14 @@ pub struct Page<T> {
     pub next_cursor: Option<String>,
 }
 
+/// Where a room is to move.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MoveRequest {
+    /// Absent: placement chooses, beside the room's home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
+}
+
 /// How a list of rooms is cut.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RoomFilter {

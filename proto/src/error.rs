@@ -69,6 +69,7 @@ codes! {
     RoomFull "room_full" 503 true "the room has as many participants as its namespace allows";
     Starting "starting" 503 true "the scheduler waits until living nodes have said which rooms they hold";
     StoreUnavailable "store_unavailable" 503 true "the shared store does not answer";
+    Unfinished "unfinished" 503 true "what was asked for has begun, and is not known to be done";
     NodeLeaving "node_leaving" 503 true "the node is stopping, or its media worker ended; look the room up again";
 }
 

@@ -9,6 +9,7 @@ mod failure;
 mod ledger;
 mod lookup;
 mod metrics;
+mod moves;
 mod national;
 mod race;
 mod redirect;

@@ -18,6 +18,7 @@ pub mod nodes;
 pub mod place;
 mod record;
 pub mod region;
+pub mod relocation;
 pub mod request;
 pub mod reserve;
 pub mod room;

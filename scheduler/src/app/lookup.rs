@@ -76,10 +76,10 @@ pub(super) enum Verdict {
 /// A grant that is about to be written.
 #[derive(Debug)]
 pub(super) struct Placement {
-    home: Home,
-    run: Run,
-    seen: Option<Claim>,
-    placed: Placed,
+    pub home: Home,
+    pub run: Run,
+    pub seen: Option<Claim>,
+    pub placed: Placed,
 }
 
 /// Whether a decision is to be logged, and if so, how the node ranked.
@@ -89,7 +89,7 @@ struct Drawn {
 }
 
 /// What a write led to.
-enum Next {
+pub(super) enum Next {
     Answer(Found),
     Again,
 }
@@ -112,8 +112,13 @@ impl Course {
         &self.evidence
     }
 
+    /// Nothing is waited for after it.
+    pub(super) fn deadline(&self) -> Millis {
+        self.deadline
+    }
+
     /// Asks for one more call of the store.
-    fn go_on(&mut self) -> Result<(), Problem> {
+    pub(super) fn go_on(&mut self) -> Result<(), Problem> {
         if self.tries_left == 0 {
             tracing::warn!("a lookup lost against others each time");
             return Err(store_unavailable());
@@ -246,7 +251,7 @@ impl Scheduler {
     }
 
     /// Lets some time pass, unless it is too late or too many wait already: then `late` is the answer.
-    async fn wait(&self, deadline: Millis, late: fn() -> Problem) -> Result<(), Problem> {
+    pub(super) async fn wait(&self, deadline: Millis, late: fn() -> Problem) -> Result<(), Problem> {
         let Ok(_waiting) = self.waiting.try_acquire() else { return Err(late()) };
         if self.clock.now() >= deadline {
             return Err(late());
@@ -265,7 +270,7 @@ impl Scheduler {
         })
     }
 
-    async fn grant(&self, key: &RoomKey, placement: Placement) -> Result<Next, Problem> {
+    pub(super) async fn grant(&self, key: &RoomKey, placement: Placement) -> Result<Next, Problem> {
         let Placement { home, run, seen, placed } = placement;
         let expected = placed.expected;
         let (node, incarnation) = (home.node.id.clone(), home.incarnation);
@@ -341,7 +346,7 @@ impl Scheduler {
     }
 
     /// Reads the room's record into the view. Whether the store answered.
-    async fn read(&self, key: &RoomKey) -> bool {
+    pub(super) async fn read(&self, key: &RoomKey) -> bool {
         let known = self.view().room(key, self.clock.now()).map(|room| room.epoch);
         let read = self.store.read(key).await;
         self.metrics.store_called("read", &read);

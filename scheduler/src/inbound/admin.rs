@@ -40,7 +40,8 @@ pub(crate) fn configure(config: &mut web::ServiceConfig, scheduler: &web::Data<S
         .service(get("/v1/nodes/{id}").route(web::get().to(node)))
         .service(get("/v1/rooms").route(web::get().to(rooms)))
         .service(web::resource("/v1/explain").route(web::post().to(explain)).default_service(other_methods("POST")))
-        .service(openapi("/openapi.json", api::of_admin()));
+        .service(openapi("/openapi.json", api::of_admin()))
+        .configure(super::moves::configure);
 }
 
 /// How a list is cut. All of it text: what is wrong is answered with its name and value.

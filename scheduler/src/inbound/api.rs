@@ -4,7 +4,7 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{admin, public};
+use super::{admin, moves, public};
 
 /// The public listener's document, as JSON.
 pub(super) fn of_public() -> String {
@@ -34,6 +34,7 @@ struct PublicApi;
         admin::node,
         admin::rooms,
         admin::explain,
+        moves::move_room,
         metrics,
         healthz,
         readyz

@@ -5,6 +5,7 @@ pub(crate) mod agents;
 mod api;
 mod client;
 mod limits;
+mod moves;
 pub(crate) mod public;
 pub(crate) mod signaling;
 

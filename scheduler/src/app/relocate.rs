@@ -1,0 +1,122 @@
+//! Moves a room to another node: one that is open by its holder's hand, which is told to; one that is granted by granting
+//! it anew. Done when this scheduler has heard of it.
+
+use std::time::Duration;
+
+use roost_proto::WIRE_VERSION;
+use roost_proto::command::{Action, Command};
+use roost_proto::error::{Code, Problem};
+use roost_proto::id::{NodeId, RoomKey};
+use roost_proto::lookup::Client;
+use roost_proto::policy::Rung;
+use roost_proto::room::RoomView;
+use roost_scheduler_core::relocation::{Order, Step, decide};
+use roost_scheduler_core::time::GRANT_TTL_MS;
+
+use super::Scheduler;
+use super::lookup::{Asked, Course, Next, Placed, Placement};
+use crate::error::{no_node, starting, store_unavailable};
+
+/// How long a move may take. A node that asks the store again needs some seconds.
+const MOVED_WITHIN_MS: u64 = 8_000;
+/// A command may be lost; twice it does no harm.
+const TOLD_AGAIN_MS: u64 = 1_000;
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+impl Scheduler {
+    /// Moves the room to the node `to`, or to wherever placement says, beside its home. Gives the room as it is then.
+    ///
+    /// Only away from the node `from`, if one is named: a room that is elsewhere by now stays there.
+    pub(crate) async fn relocate(
+        &self,
+        key: &RoomKey,
+        from: Option<&NodeId>,
+        to: Option<&NodeId>,
+    ) -> Result<RoomView, Problem> {
+        let client = Client { ip: None, region: None, carrier: None };
+        let asked = Asked { key: key.clone(), client, expected_participants: None, avoid: Vec::new(), alternatives: 0 };
+        let request = self.request(&asked)?;
+        let mut course = Course::new(self.clock.now());
+        let mut is_read = false;
+        loop {
+            let now = self.clock.now();
+            let step = {
+                let view = self.view();
+                match view.room(key, now).filter(|room| from.is_some_and(|from| from != room.node)) {
+                    Some(_) => Step::There,
+                    None => decide(&view, &request, to, is_read, now),
+                }
+            };
+            match step {
+                Step::There => return self.read_room(key),
+                Step::Order(order) => match self.order(key, &order).await? {
+                    Some(room) => return Ok(room),
+                    None => course.go_on()?,
+                },
+                Step::Grant { home, run, seen, expected } => {
+                    course.go_on()?;
+                    let placed = Placed { rung: Rung::Anywhere, expected };
+                    if let Next::Answer(_) = self.grant(key, Placement { home, run, seen, placed }).await? {
+                        return self.read_room(key);
+                    }
+                }
+                Step::Read => {
+                    course.go_on()?;
+                    self.read(key).await;
+                    is_read = true;
+                }
+                Step::Wait => self.wait(course.deadline(), starting).await?,
+                Step::Unreached => self.wait(course.deadline(), store_unavailable).await?,
+                Step::NoRoom => return Err(not_held(key)),
+                Step::UnknownNode => {
+                    let name = to.map(NodeId::as_str).unwrap_or_default();
+                    return Err(Problem::new(
+                        Code::NodeNotFound,
+                        format!("node {name}: none of this name has reported"),
+                    ));
+                }
+                Step::NoNode(refused) => return Err(no_node(refused)),
+            }
+        }
+    }
+
+    /// Tells the holder, again and again, until the room is elsewhere. None if it is the holder's in another generation:
+    /// decide anew.
+    async fn order(&self, key: &RoomKey, order: &Order) -> Result<Option<RoomView>, Problem> {
+        let began = self.clock.now();
+        let mut told = None;
+        loop {
+            let now = self.clock.now();
+            if now.since(began) >= MOVED_WITHIN_MS {
+                let detail = format!("room {:?}: node {} has not moved it yet", key.room, order.holder);
+                return Err(Problem::new(Code::Unfinished, detail));
+            }
+            if told.is_none_or(|told| now.since(told) >= TOLD_AGAIN_MS) {
+                self.tell(key, order).await;
+                told = Some(now);
+            }
+            match self.view().room(key, now) {
+                None => return Err(not_held(key)),
+                Some(room) if *room.node != order.holder => return Ok(Some(room.view(key))),
+                Some(room) if room.epoch > order.epoch => return Ok(None),
+                Some(_) => {}
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    async fn tell(&self, key: &RoomKey, order: &Order) {
+        let Order { holder, incarnation, epoch, to, to_incarnation } = order.clone();
+        let (key, signaling_url) = (key.clone(), to.signaling_url);
+        let action = Action::MoveRoom { key, epoch, to: to.id, to_incarnation, signaling_url, ttl_ms: GRANT_TTL_MS };
+        let sent = self.store.send(&holder, Command { v: WIRE_VERSION, incarnation, action }).await;
+        self.metrics.store_called("send", &sent);
+        if let Err(error) = sent {
+            tracing::debug!(node = %holder, %error, "a command to move a room is lost");
+        }
+    }
+}
+
+fn not_held(key: &RoomKey) -> Problem {
+    Problem::new(Code::RoomNotFound, format!("room {:?}: no node holds it", key.room))
+}

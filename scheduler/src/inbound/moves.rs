@@ -1,0 +1,42 @@
+//! The admin listener's calls that move rooms.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use roost_proto::admin::MoveRequest;
+use roost_proto::error::Problem;
+use roost_proto::room::RoomView;
+use roost_server::problem::other_methods;
+use roost_server::{ApiError, JsonBody};
+
+use super::room_in_path;
+use crate::app::Scheduler;
+
+/// Mounts them.
+pub(super) fn configure(config: &mut web::ServiceConfig) {
+    let post = |path: &str| web::resource(path).default_service(other_methods("POST"));
+    config.service(post("/v1/namespaces/{namespace}/rooms/{room}/move").route(web::post().to(move_room)));
+}
+
+/// Moves a room to another node: to the one that is named, or to where placement says, beside its home.
+///
+/// Answered when it is done: the new home has the room, and its participants are redirected. Hard constraints hold for an
+/// operator too.
+#[utoipa::path(
+    post,
+    path = "/v1/namespaces/{namespace}/rooms/{room}/move",
+    params(("namespace" = String, Path), ("room" = String, Path)),
+    request_body = MoveRequest,
+    responses(
+        (status = 200, description = "the room where it lives from here on", body = RoomView),
+        (status = 404, description = "no such room, or node", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "no node can take it, with the reasons; or it is not known to be done yet", body = Problem, content_type = "application/problem+json"),
+        (status = "4XX", description = "what is wrong with the request", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn move_room(
+    request: HttpRequest,
+    JsonBody(body): JsonBody<MoveRequest>,
+    scheduler: web::Data<Scheduler>,
+) -> Result<HttpResponse, ApiError> {
+    let key = room_in_path(&request)?;
+    Ok(HttpResponse::Ok().json(scheduler.relocate(&key, None, body.node.as_ref()).await?))
+}
