@@ -8,7 +8,6 @@ use roost_tests::participant::Participant;
 use roost_tests::wait;
 use serde_json::{Value, json};
 
-use crate::lookup::url;
 use crate::run;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -22,7 +21,7 @@ fn a_room_that_an_operator_moves_takes_its_participants_along() {
             assert_eq!(found.node.id.as_str(), "fra-1");
             let mut inside = Vec::new();
             for peer in ["anna", "ben"] {
-                let url = url(&cluster, "fra-1", "standup", peer, &found.ticket)?;
+                let url = cluster.door("fra-1", "standup", peer, &found.ticket)?;
                 let mut participant = Participant::connect(&url).await?;
                 participant.join(peer).await?;
                 inside.push(participant);
