@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::explain::Standing;
 use crate::id::{Incarnation, NamespaceId, NodeId};
 use crate::report::{Description, Host, Mode, Worker};
 
@@ -44,6 +45,9 @@ pub struct NodeView {
     /// What its rooms are expected to bring beyond what is reported of them, in thousandths of its capacity.
     #[serde(default)]
     pub reserved_permille: u32,
+    /// How far placement counts on it.
+    #[serde(default)]
+    pub standing: Standing,
     /// Numbers in its last report that cannot be, each with its field and what was expected: it is ranked as full, after
     /// all others that are alive.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

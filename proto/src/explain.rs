@@ -33,16 +33,20 @@ pub struct Candidate {
     /// How far the node is, on the ring of all nodes, from the nearest of the points where the room falls: decides among
     /// equals.
     pub spread: u64,
-    /// What the band is made of: the worst resource, and what is reserved on top, in thousandths of the capacity.
+    /// What the band is made of: the worst resource, and what is reserved on top, in thousandths of the capacity. On a node
+    /// that has just come a reservation counts up to ten times.
     pub load_permille: u32,
     pub reserved_permille: u32,
 }
 
 /// How far a node is to be counted on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
+    #[default]
     Sound,
+    /// It came back several times within minutes.
+    Unsteady,
     /// It reports numbers that cannot be.
     Distrusted,
     /// A report is overdue.
@@ -55,6 +59,7 @@ impl Standing {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sound => "sound",
+            Self::Unsteady => "unsteady",
             Self::Distrusted => "distrusted",
             Self::Suspect => "suspect",
         }

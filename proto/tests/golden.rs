@@ -137,6 +137,7 @@ fn admin_answers_keep_their_format() {
         description: report.description,
         load: Load { cpu_permille: 250, worst_permille: 250, ..Load::default() },
         reserved_permille: 40,
+        standing: Standing::Distrusted,
         distrusted: vec!["host.cpu_permille 5000: expected at most 1100".into()],
         rooms: 1,
         participants: 3,

@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     redirects: IntCounterVec,
     nodes: IntGaugeVec,
     nodes_distrusted: IntGauge,
+    nodes_unsteady: IntGauge,
     rooms: IntGauge,
     participants: IntGauge,
     agents: IntGauge,
@@ -118,6 +119,7 @@ impl Metrics {
                 "roost_nodes_distrusted",
                 "Nodes that are not lost and report numbers that cannot be.",
             ),
+            nodes_unsteady: gauge("roost_nodes_unsteady", "Nodes that came back several times within minutes."),
             rooms: gauge("roost_rooms", "Rooms that are granted or open."),
             participants: gauge("roost_participants", "Participants that joined, on all nodes that are not lost."),
             agents: gauge("roost_agent_connections", "Agents that use this scheduler as their store."),
@@ -228,6 +230,7 @@ impl Metrics {
             self.nodes.with_label_values(&[state]).set(count.into());
         }
         self.nodes_distrusted.set(levels.totals.distrusted.into());
+        self.nodes_unsteady.set(levels.totals.unsteady.into());
         self.rooms.set(i64::try_from(levels.rooms).unwrap_or(i64::MAX));
         self.participants.set(levels.totals.participants.into());
         self.store_up.set(levels.store_up.into());

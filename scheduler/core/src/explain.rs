@@ -160,7 +160,7 @@ fn candidate(score: &NodeScore, node: &Node, request: &Request<'_>) -> Candidate
         load_band: score.load_band,
         spread: score.spread,
         load_permille: node.load.worst_permille,
-        reserved_permille: node.reserved_permille(),
+        reserved_permille: node.weighed_permille(),
     }
 }
 

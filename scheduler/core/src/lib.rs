@@ -5,6 +5,7 @@
 //! of the ownership protocol in ARCHITECTURE.md.
 
 pub mod brake;
+pub mod comings;
 pub mod explain;
 pub mod filter;
 pub mod geography;

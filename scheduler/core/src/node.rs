@@ -9,6 +9,7 @@ use roost_proto::id::Incarnation;
 use roost_proto::report::{Impossible, Report};
 use roost_proto::time::Millis;
 
+use crate::comings::Comings;
 use crate::filter;
 use crate::index::{Berth, Place, Rank, Slot};
 use crate::load;
@@ -31,6 +32,7 @@ pub struct Node {
     doubts: Vec<Impossible>,
     /// How many participants its CPU, memory and bandwidth show.
     felt: f64,
+    comings: Comings,
     /// What rooms are expected to bring beyond what is reported of them, in thousandths of a participant.
     reserved_milli: u64,
     /// When the incarnation was last heard of.
@@ -76,6 +78,7 @@ impl Node {
             place: Place::of(&report.node, slot),
             doubts,
             felt: report.participants.into(),
+            comings: Comings::default(),
             reserved_milli: 0,
             seen: now,
             earlier_seen: None,
@@ -114,6 +117,7 @@ impl Node {
         self.feel(&report, now);
         self.report = report;
         self.seen = now;
+        self.comings.tick(now);
         self.judge(NodeState::Alive);
         self.folded()
     }
@@ -123,6 +127,7 @@ impl Node {
         self.state = state;
         self.standing = match state {
             NodeState::Alive if self.is_distrusted() => Standing::Distrusted,
+            NodeState::Alive if self.comings.is_unsteady() => Standing::Unsteady,
             NodeState::Alive => Standing::Sound,
             NodeState::Suspect | NodeState::Lost => Standing::Suspect,
         };
@@ -159,11 +164,28 @@ impl Node {
         u32::try_from(permille).unwrap_or(u32::MAX)
     }
 
+    /// What is reserved on the node, in thousandths of its capacity, as it counts for its rank as of the last report.
+    #[must_use]
+    pub fn weighed_permille(&self) -> u32 {
+        self.comings.weigh(self.reserved_permille(), self.seen)
+    }
+
+    /// The node is one that was not there when its last report came: it was not known, was gone, or has another incarnation.
+    pub fn came(&mut self, was_known: bool) {
+        if self.report.rooms == 0 {
+            self.comings.began(self.seen);
+        }
+        if was_known {
+            self.comings.came_back(self.seen);
+        }
+        self.judge(self.state);
+    }
+
     /// The band of its load and of what is reserved on top. Who cannot be trusted counts as full.
     #[must_use]
     pub fn load_band(&self) -> u8 {
         let load_permille = if self.is_distrusted() { FULL_PERMILLE } else { self.load_permille() };
-        load::band(load_permille.saturating_add(self.reserved_permille()))
+        load::band(load_permille.saturating_add(self.weighed_permille()))
     }
 
     /// Its load, with what those who came last will add to it.

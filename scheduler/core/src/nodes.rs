@@ -117,6 +117,14 @@ impl Nodes {
         folded
     }
 
+    /// A node that has just reported was not there before it did.
+    pub fn came(&mut self, id: &NodeId, was_known: bool) {
+        let Some(slot) = self.slots.get(id).copied() else { return };
+        let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return };
+        entry.node.came(was_known);
+        self.settle(slot);
+    }
+
     /// Takes a node's own word that an incarnation is over. A temporary node is forgotten with it.
     pub fn leave(&mut self, id: &NodeId, incarnation: Incarnation) {
         self.end(id, |node| node.leave(incarnation));

@@ -49,7 +49,7 @@ pub fn alternatives<'a>(view: &'a View, request: &Request<'_>, taken: &'a Node) 
     found.split_off(1)
 }
 
-const STANDINGS: [Standing; 3] = [Standing::Sound, Standing::Distrusted, Standing::Suspect];
+const STANDINGS: [Standing; 4] = [Standing::Sound, Standing::Unsteady, Standing::Distrusted, Standing::Suspect];
 
 /// The best eligible node, `taken` ones aside: the best by its rank of those that meet the first condition that any meets.
 fn best<'a>(view: &'a View, request: &Request<'_>, taken: &[&Node]) -> Option<Decision<'a>> {

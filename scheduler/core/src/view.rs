@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use roost_proto::admin::{NodeCounts, NodeState, NodeView};
 use roost_proto::event::Event;
+use roost_proto::explain::Standing;
 use roost_proto::hash::BUCKETS;
 use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
 use roost_proto::lookup::NodeAddress;
@@ -52,6 +53,8 @@ pub struct Totals {
     pub nodes: NodeCounts,
     /// Nodes that are not lost and report numbers that cannot be.
     pub distrusted: u32,
+    /// Nodes that came back several times within minutes.
+    pub unsteady: u32,
     /// Participants on all nodes that are not lost.
     pub participants: u32,
 }
@@ -166,7 +169,7 @@ impl View {
         let ended = std::mem::take(&mut report.ended);
         let (id, incarnation) = (report.node.clone(), report.incarnation);
         self.grace.see_lease(report.lease_ms);
-        let known = self.nodes.get(&id).map(|node| node.report.incarnation);
+        let known = self.nodes.get(&id).map(|node| (node.report.incarnation, node.state));
         let folded = self.nodes.fold(report, doubts, now);
         if folded == Folded::Old {
             self.old_reports += 1;
@@ -181,7 +184,13 @@ impl View {
             self.rooms.forget(&room.key, room.epoch);
         }
         self.share_reservations();
-        if known != Some(incarnation) {
+        let is_new = known.map(|(known, _)| known) != Some(incarnation);
+        let was_gone = known.is_some_and(|(_, state)| state == NodeState::Lost);
+        // Whoever has just begun to listen knows nobody, and in a grace all take new incarnations.
+        if (is_new || was_gone) && self.has_heard_all(now) && self.grace.left_ms(id.bucket(), now) == 0 {
+            self.nodes.came(&id, known.is_some());
+        }
+        if is_new {
             self.nodes.set_reserved(&id, incarnation, self.rooms.reserved_milli(&id, incarnation));
         }
         if folded == Folded::Incomplete { Wanted::FullReport(id, incarnation) } else { Wanted::Nothing }
@@ -348,6 +357,7 @@ impl View {
             description: report.description.clone(),
             load: node.load,
             reserved_permille: node.reserved_permille(),
+            standing: node.standing,
             distrusted: node.doubts().iter().map(ToString::to_string).collect(),
             rooms: report.rooms,
             participants: report.participants,
@@ -372,6 +382,7 @@ impl View {
                 }
             }
             totals.distrusted += u32::from(node.is_distrusted());
+            totals.unsteady += u32::from(node.standing == Standing::Unsteady);
             totals.participants = totals.participants.saturating_add(node.report.participants);
         }
         totals

@@ -1,9 +1,12 @@
 //! How reports, claims and time change what is known.
 
 use super::*;
+use crate::comings::SLOW_START_MS;
 use crate::liveness::ORPHANED_AFTER_MS;
+use crate::place::place;
 use crate::sample::{self, READY};
 use crate::time::DEFAULT_LEASE_MS;
+use roost_proto::policy;
 use roost_proto::report::{EndedRoom, RoomReport};
 
 #[test]
@@ -149,4 +152,58 @@ fn a_claim_is_orphaned_when_its_holder_was_gone_for_long_and_nobody_came_for_the
     view.see_run(sample::room("x").bucket(), &sample::run("r2"), gone.plus(250));
     pass(&mut view, gone.plus(250), gone.plus(250));
     assert!(view.take_orphans().is_empty(), "in a grace nobody's claim is ended");
+}
+
+#[test]
+fn whoever_comes_later_is_promised_rooms_slowly_and_who_was_here_first_is_not() {
+    let mut view = View::new(Millis(0));
+    view.listen(Millis(0));
+    for bucket in 0..BUCKETS {
+        view.see_run(bucket, &sample::run("r1"), Millis(0));
+    }
+    let later = READY.plus(2_000);
+    for (from, to, node) in [(Millis(0), Millis(4_000), "a"), (Millis(4_000), READY, "b"), (READY, later, "c")] {
+        sample::pass(&mut view, from, to);
+        view.apply(sample::reported(sample::report(node, "eu")), to);
+    }
+    for (node, share) in [("a", 1), ("b", 10), ("c", 10)] {
+        view.nodes.set_reserved(&sample::node(node), Incarnation(1), 4_000);
+        let node = view.node(&sample::node(node)).unwrap();
+        assert_eq!((node.reserved_permille(), node.weighed_permille()), (40, 40 * share), "{}", node.report.node);
+    }
+    let warm = later.plus(SLOW_START_MS);
+    view.apply(sample::reported(Report { seq: 2, ..sample::report("c", "eu") }), warm);
+    assert_eq!(view.node(&sample::node("c")).unwrap().weighed_permille(), 40);
+}
+
+#[test]
+fn a_node_that_comes_and_goes_is_the_last_to_get_a_room_but_gets_it() {
+    let mut view = sample::view(vec![sample::report("a", "eu"), sample::report("b", "eu")]);
+    let mut now = READY;
+    for incarnation in 2..6 {
+        now = now.plus(3_000);
+        sample::pass(&mut view, now.minus(3_000), now);
+        for (node, incarnation) in [("a", incarnation), ("b", 1)] {
+            let report = sample::full(sample::numbered(node, incarnation, incarnation + now.0));
+            view.apply(sample::reported(report), now);
+        }
+    }
+    assert_eq!(view.totals().unsteady, 1);
+    let taken = |avoid: &[NodeId]| {
+        let key = sample::room("x");
+        let request = Request { avoid, ..Request::new(&key, &policy::DEFAULT) };
+        place(&view, &request).map(|decision| decision.node.report.node.clone())
+    };
+    assert_eq!(taken(&[]), Ok(sample::node("b")));
+    assert_eq!(taken(&[sample::node("b")]), Ok(sample::node("a")));
+    let mut restarted = sample::view(vec![sample::report("a", "eu")]);
+    for run in 2..8 {
+        now = now.plus(2_000);
+        for bucket in 0..BUCKETS {
+            restarted.see_run(bucket, &sample::run(&run.to_string()), now);
+        }
+        sample::pass(&mut restarted, now.minus(2_000), now);
+        restarted.apply(sample::reported(sample::full(sample::numbered("a", run, 1))), now);
+    }
+    assert_eq!(restarted.totals().unsteady, 0, "a store that comes and goes is not the node's fault");
 }
