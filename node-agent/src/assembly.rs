@@ -25,6 +25,7 @@ use crate::error::AgentError;
 use crate::inside::{Inside, Served};
 use crate::leaving::Leaving;
 use crate::link::Link;
+use crate::link::watchers::Watchers;
 use crate::listeners::Addresses;
 use crate::media::mediasoup::{Mediasoup, Program};
 use crate::media::synthetic::Synthetic;
@@ -52,6 +53,7 @@ pub(crate) struct Parts {
     pub(crate) description: Description,
     store: Arc<dyn NodeStore>,
     directory: Arc<dyn Directory>,
+    watchers: Watchers,
     metrics: Arc<AgentMetrics>,
     /// Where the media workers connect; removed at the end.
     _socket_folder: Option<SocketFolder>,
@@ -66,7 +68,8 @@ impl Parts {
     ) -> Result<Self, AgentError> {
         let node = Arc::new(Node::new(config.node.clone(), config.settings.lease_ms));
         let metrics = Arc::new(AgentMetrics::new());
-        let (store, directory) = shared_state(&config, &node)?;
+        let watchers = Watchers::default();
+        let (store, directory) = shared_state(&config, &node, &watchers)?;
         let gate = Gate {
             node: node.clone(),
             store: store.clone(),
@@ -96,6 +99,7 @@ impl Parts {
             readiness: Readiness::new(),
             store,
             directory,
+            watchers,
             metrics,
             _socket_folder: socket_folder,
         })
@@ -135,7 +139,7 @@ impl Parts {
     }
 
     pub(crate) fn link(&self) -> Link {
-        Link { node: self.node.clone(), keys: self.config.keys.clone() }
+        Link { node: self.node.clone(), keys: self.config.keys.clone(), watchers: self.watchers.clone() }
     }
 
     pub(crate) fn renewal(&self) -> Renewal {
@@ -190,7 +194,7 @@ async fn end_rooms(node: Arc<Node>, mut ends: mpsc::Receiver<(RoomKey, Epoch)>) 
 /// The way to the shared state, and whoever knows where rooms live.
 type SharedState = (Arc<dyn NodeStore>, Arc<dyn Directory>);
 
-fn shared_state(config: &Config, node: &Arc<Node>) -> Result<SharedState, AgentError> {
+fn shared_state(config: &Config, node: &Arc<Node>, watchers: &Watchers) -> Result<SharedState, AgentError> {
     let settings = &config.settings;
     let Some(keys) = config.keys.clone().filter(|_| config.uplink != Uplink::Standalone) else {
         let store = Arc::new(EmbeddedStore::new());
@@ -202,7 +206,7 @@ fn shared_state(config: &Config, node: &Arc<Node>) -> Result<SharedState, AgentE
         Uplink::Scheduler { url } => {
             let tls = if url.starts_with("https") { Some(tls::client_config()?) } else { None };
             let answer_within = Duration::from_millis(renew_timeout_ms(settings.lease_ms));
-            (Arc::new(SchedulerStore::new(url, keys.clone(), tls, answer_within)), Some(url.clone()))
+            (Arc::new(SchedulerStore::new(url, keys.clone(), tls, answer_within, watchers.clone())), Some(url.clone()))
         }
         Uplink::Redis { url } => {
             (redis::open(url, &settings.store_prefix, settings.store_ca_file.as_deref(), settings.lease_ms)?, None)

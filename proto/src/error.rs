@@ -61,6 +61,7 @@ codes! {
     MethodNotAllowed "method_not_allowed" 405 false "the path is not served with this method";
     TooManyRedirects "too_many_redirects" 409 false "the client was redirected three times without arriving";
     NodeIdTaken "node_id_taken" 409 false "another process holds the lease of this node id";
+    SecondScheduler "second_scheduler" 409 false "another scheduler that keeps its state in memory has this node: a cluster has one, or Redis";
     BodyTooLarge "body_too_large" 413 false "the body is over the limit";
     RateLimited "rate_limited" 429 true "too many requests";
     Internal "internal" 500 false "a bug: the request could not be served";

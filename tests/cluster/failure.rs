@@ -153,7 +153,7 @@ fn a_second_agent_with_the_same_id_is_refused() {
 }
 
 /// A room with one participant, on the node in Frankfurt.
-async fn standup_with_anna(cluster: &Cluster) -> Result<(LookupReply, Participant), Trouble> {
+pub(crate) async fn standup_with_anna(cluster: &Cluster) -> Result<(LookupReply, Participant), Trouble> {
     let found = cluster.lookup_from("eu/central", "standup").await?;
     let mut anna = Participant::connect(&cluster.door("fra-1", "standup", "anna", &found.ticket)?).await?;
     anna.join("Anna").await?;

@@ -13,6 +13,7 @@ mod moves;
 mod national;
 mod race;
 mod redirect;
+mod second_scheduler;
 
 /// Runs an async test body and shows what went wrong in words.
 fn run(body: impl Future<Output = Result<(), roost_tests::Trouble>>) {

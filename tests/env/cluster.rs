@@ -39,6 +39,8 @@ pub enum Media {
 pub struct NodePlan {
     pub id: String,
     pub region: String,
+    /// Where it reports, if that is not the cluster's own store.
+    pub uplink: Option<String>,
     /// Further arguments of its agent.
     pub arguments: Vec<String>,
     /// How many seconds the agent's clock is ahead; not the clock that only goes forward.
@@ -51,7 +53,8 @@ impl NodePlan {
     /// A node with the defaults.
     #[must_use]
     pub fn new(id: &str, region: &str) -> Self {
-        Self { id: id.to_owned(), region: region.to_owned(), arguments: Vec::new(), clock_s: 0, elsewhere: None }
+        let (id, region) = (id.to_owned(), region.to_owned());
+        Self { id, region, uplink: None, arguments: Vec::new(), clock_s: 0, elsewhere: None }
     }
 
     /// With further arguments of its agent.
@@ -210,10 +213,11 @@ impl Cluster {
             command.args(["--signaling-url", &format!("ws://{signaling}/signaling")]);
             command.args(["--link-url", &format!("ws://{link}")]);
         }
-        let uplink = match (&self.redis, self.schedulers.first()) {
-            (Some(redis), _) => redis.url(),
-            (None, Some(scheduler)) => format!("http://{}", scheduler.cluster),
-            (None, None) => return Err("a node needs a scheduler or Redis".into()),
+        let uplink = match (&plan.uplink, &self.redis, self.schedulers.first()) {
+            (Some(uplink), ..) => uplink.clone(),
+            (None, Some(redis), _) => redis.url(),
+            (None, None, Some(scheduler)) => format!("http://{}", scheduler.cluster),
+            (None, None, None) => return Err("a node needs a scheduler or Redis".into()),
         };
         command.args(["--uplink", &uplink]).args(self.trust());
         match self.plan.media {

@@ -1,6 +1,7 @@
 //! The link listener: what schedulers and other agents want of this one.
 
 mod watch;
+pub(crate) mod watchers;
 
 use std::any::Any;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use roost_server::problem::other_methods;
 use tokio::net::TcpStream;
 
 use crate::node::Node;
+use watchers::Watchers;
 
 /// What the link listener serves from.
 #[derive(Debug, Clone)]
@@ -21,6 +23,7 @@ pub(crate) struct Link {
     pub(crate) node: Arc<Node>,
     /// None: the node is alone, and nobody is let in.
     pub(crate) keys: Option<ClusterKeys>,
+    pub(crate) watchers: Watchers,
 }
 
 /// Our end of a connection.

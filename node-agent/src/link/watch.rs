@@ -8,11 +8,12 @@ use actix_ws::{Message, MessageStream, Session};
 use roost_proto::WIRE_VERSION;
 use roost_proto::error::{Code, Problem};
 use roost_proto::id::Incarnation;
-use roost_proto::link::Acting;
+use roost_proto::link::{Acting, OWN_STORE_HEADER};
 use roost_server::{ApiError, bearer, socket};
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, timeout};
 
+use super::watchers::Watching;
 use super::{Link, OwnEnd};
 
 /// A scheduler pings each five seconds. One of which nothing was heard for so long is gone.
@@ -29,13 +30,31 @@ pub(super) async fn watch(
     let keys = link.keys.as_ref().ok_or_else(|| refused("this node is in no cluster"))?;
     let missing = || refused("header Authorization: expected Bearer and a proof");
     keys.check_proof(bearer::token(request.headers()).ok_or_else(missing)?, SystemTime::now())?;
+    let watching = admit(&request, &link)?;
     let unknown = || Problem::new(Code::Internal, "our end of the connection is not known");
     let OwnEnd(own) = *request.conn_data::<OwnEnd>().ok_or_else(unknown)?;
     let (response, session, stream) = socket::accept(&request, body, &[])?;
     let (node, incarnations) = (link.node.id.clone(), link.node.incarnation.subscribe());
     let acting = move |incarnation| Acting { v: WIRE_VERSION, node: node.clone(), incarnation, address: own };
-    actix_web::rt::spawn(tell(session, stream, incarnations, acting));
+    actix_web::rt::spawn(async move {
+        tell(session, stream, incarnations, acting).await;
+        drop(watching);
+    });
     Ok(response)
+}
+
+/// Notes of a scheduler with a store of its own; refuses it while another one watches.
+fn admit(request: &HttpRequest, link: &Link) -> Result<Option<Watching>, Problem> {
+    let Some(store) = request.headers().get(OWN_STORE_HEADER) else { return Ok(None) };
+    let wrong = |_| Problem::new(Code::BadRequest, format!("header {OWN_STORE_HEADER}: expected visible ASCII"));
+    let store = store.to_str().map_err(wrong)?;
+    let second = || {
+        tracing::warn!(
+            "a second scheduler that keeps its state in memory is refused: stop it, or give both --store redis://…"
+        );
+        Problem::new(Code::SecondScheduler, "another scheduler watches this node")
+    };
+    link.watchers.enter(store).map(Some).ok_or_else(second)
 }
 
 /// Tells each incarnation that the node gets, until the scheduler is gone.

@@ -64,7 +64,7 @@ impl Renewal {
     /// Registers and reports for ever, whatever happens to the store. Ends only if another process has this node's id.
     pub(crate) async fn run(mut self) -> AgentError {
         let mut pace = Pace::default();
-        let mut troubled = false;
+        let mut trouble = None;
         let mut taken_until: Option<u64> = None;
         // The first report says what the machine does already: a busy one must not look idle.
         self.reporter.sample(clock::now());
@@ -72,7 +72,7 @@ impl Renewal {
         loop {
             match self.turn().await {
                 Ok(()) => {
-                    if std::mem::take(&mut troubled) {
+                    if trouble.take().is_some() {
                         tracing::info!("the store answers again");
                     }
                     self.readiness.set("store", "answers");
@@ -81,13 +81,12 @@ impl Renewal {
                 }
                 Err(Trouble::Changed) => sleep(pace.next()).await,
                 Err(Trouble::Store(error)) => {
-                    if !std::mem::replace(&mut troubled, true) {
-                        tracing::warn!(error = %causes(&error), "the store does not answer");
-                    }
-                    self.readiness.set("store", causes(&error));
+                    self.tell(&error, &mut trouble);
                     let refused = matches!(error, StoreError::Refused { .. });
                     sleep(if refused { REFUSED_AGAIN } else { pace.next() }).await;
-                    self.reconnect().await;
+                    if let Err(error) = self.reconnect().await {
+                        self.tell(&error, &mut trouble);
+                    }
                 }
                 // One that ends by itself was the last run's of this node, killed a moment ago.
                 Err(Trouble::Taken(until)) if taken_until.is_none_or(|before| until <= before) => {
@@ -146,13 +145,24 @@ impl Renewal {
     }
 
     /// Makes a new connection where one is needed, and learns the runs of the store (rule 1).
-    async fn reconnect(&self) {
-        if let Ok(runs) = self.store.runs().await
-            && self.node.with(|state, _| state.note_runs(runs))
-        {
+    async fn reconnect(&self) -> Result<(), StoreError> {
+        let runs = self.store.runs().await;
+        let noted = runs.map(|runs| self.node.with(|state, _| state.note_runs(runs)));
+        self.node.assert_wanted.notify_one();
+        if noted? {
             tracing::warn!("the store begins a new run: the lease is taken anew");
         }
-        self.node.assert_wanted.notify_one();
+        Ok(())
+    }
+
+    /// Says what is wrong with the store, when that is something else than the last time.
+    fn tell(&self, error: &StoreError, trouble: &mut Option<String>) {
+        let text = causes(error);
+        self.readiness.set("store", text.clone());
+        if trouble.as_ref() != Some(&text) {
+            tracing::warn!(error = text, "the store does not answer");
+            *trouble = Some(text);
+        }
     }
 
     async fn register(&mut self) -> Result<(), Trouble> {

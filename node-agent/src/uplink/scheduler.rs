@@ -24,6 +24,7 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_asyn
 use roost_proto::WIRE_VERSION;
 use roost_proto::command::Command;
 use roost_proto::id::{Incarnation, NodeId};
+use roost_proto::link::OWN_STORE_HEADER;
 use roost_proto::room::Run;
 use roost_proto::uplink::{UplinkMessage, UplinkRequest};
 use roost_server::ClusterKeys;
@@ -33,6 +34,7 @@ use roost_store::operation::{
 };
 use roost_store::{NodeStore, StoreError};
 
+use crate::link::watchers::Watchers;
 use roost_server::telemetry::causes;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -52,6 +54,7 @@ pub(crate) struct SchedulerStore {
     keys: ClusterKeys,
     tls: Option<Arc<rustls::ClientConfig>>,
     answer_within: Duration,
+    watchers: Watchers,
     current: Mutex<Option<Arc<Connection>>>,
     /// One connects at a time.
     connecting: tokio::sync::Mutex<()>,
@@ -88,6 +91,7 @@ impl SchedulerStore {
         keys: ClusterKeys,
         tls: Option<Arc<rustls::ClientConfig>>,
         answer_within: Duration,
+        watchers: Watchers,
     ) -> Self {
         let socket = base.replacen("http", "ws", 1);
         Self {
@@ -95,6 +99,7 @@ impl SchedulerStore {
             keys,
             tls,
             answer_within,
+            watchers,
             current: Mutex::new(None),
             connecting: tokio::sync::Mutex::new(()),
         }
@@ -120,10 +125,17 @@ impl SchedulerStore {
             .max_frame_size(Some(MAX_MESSAGE_BYTES));
         let tls = self.tls.clone().map(Connector::Rustls);
         let connecting = connect_async_tls_with_config(request, Some(limits), true, tls);
-        let (socket, _) = timeout(self.answer_within, connecting)
+        let (socket, response) = timeout(self.answer_within, connecting)
             .await
             .map_err(|_| unavailable(format!("{}: no answer to the handshake", self.url)))?
             .map_err(|error| unavailable(format!("{}: {}", self.url, refusal(&error))))?;
+        // Of a scheduler that lives beside the one that watches us, nothing is taken.
+        let own = response.headers().get(OWN_STORE_HEADER).and_then(|store| store.to_str().ok());
+        if own.is_some_and(|store| self.watchers.has_other(store)) {
+            let reason = "is a second scheduler that keeps its state in memory, and the first still watches this node: \
+                          stop one, or give both --store redis://…";
+            return Err(unavailable(format!("{}: {reason}", self.url)));
+        }
         let connection = Arc::new(Connection::start(socket));
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         Ok(connection)
@@ -438,7 +450,7 @@ mod tests {
     async fn store(answer_within: Duration) -> (SchedulerStore, TcpListener) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("bound"));
-        (SchedulerStore::new(&base, ClusterKeys::dev(), None, answer_within), listener)
+        (SchedulerStore::new(&base, ClusterKeys::dev(), None, answer_within, Watchers::default()), listener)
     }
 
     async fn accept(listener: &TcpListener) -> WebSocketStream<TcpStream> {

@@ -133,6 +133,11 @@ impl Scheduler {
         }
     }
 
+    /// The identity of the store, if this scheduler keeps it in its own memory: no other one may serve the same nodes.
+    pub(crate) async fn own_store(&self) -> Option<String> {
+        if self.store.kind() == "embedded" { self.store.identity().await.ok() } else { None }
+    }
+
     /// Resolves when the process is told to end.
     pub(crate) async fn stopped(&self) {
         let mut stopping = self.stopping.clone();

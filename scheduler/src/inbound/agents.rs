@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, Closed, ProtocolError, Session};
 use futures_util::StreamExt as _;
@@ -11,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use roost_proto::command::Command;
 use roost_proto::error::{Code, Problem};
 use roost_proto::id::NodeId;
+use roost_proto::link::OWN_STORE_HEADER;
 use roost_proto::uplink::{UplinkMessage, UplinkRequest};
 use roost_server::problem::other_methods;
 use roost_server::{ApiError, bearer, request_id, socket};
@@ -65,7 +67,11 @@ async fn agent(
     scheduler: web::Data<Scheduler>,
 ) -> Result<HttpResponse, ApiError> {
     check_proof(&request, &scheduler)?;
-    let (response, session, stream) = socket::accept(&request, body, &[])?;
+    let (mut response, session, stream) = socket::accept(&request, body, &[])?;
+    if let Some(store) = scheduler.own_store().await {
+        let store = HeaderValue::from_str(&store).expect("the identity of a store in memory is letters and digits");
+        response.headers_mut().insert(HeaderName::from_static(OWN_STORE_HEADER), store);
+    }
     let stream = stream.max_frame_size(MOST_BYTES).aggregate_continuations().max_continuation_size(MOST_BYTES);
     let uplink = Uplink { scheduler, session, commands: None, heard: Instant::now() };
     let id = request_id::current().unwrap_or_else(request_id::new);

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use roost_proto::id::NodeId;
-use roost_proto::link::Acting;
+use roost_proto::link::{Acting, OWN_STORE_HEADER};
 use roost_server::telemetry::causes;
 use rustls::ClientConfig;
 use tokio::net::{TcpStream, lookup_host};
@@ -136,6 +136,10 @@ impl Watcher {
         request
             .headers_mut()
             .insert("Authorization", HeaderValue::from_str(&proof).expect("a JWT is a header's value"));
+        if let Some(store) = self.scheduler.own_store().await {
+            let store = HeaderValue::from_str(&store).expect("the identity of a store in memory is letters and digits");
+            request.headers_mut().insert(OWN_STORE_HEADER, store);
+        }
         let stream = self.dial(&host, port).await?;
         let limits = WebSocketConfig::default().max_message_size(Some(MOST_BYTES)).max_frame_size(Some(MOST_BYTES));
         let connector = Some(Connector::Rustls(tls.clone()));
