@@ -98,7 +98,7 @@ impl Control {
         self.node.with(|state, now| NodeDocument {
             id: self.node.id.clone(),
             description: self.description.clone(),
-            mode: state.mode,
+            mode: state.mode(),
             leaving: state.leaving,
             lease: LeaseDocument {
                 state: match state.lease.standing(now) {

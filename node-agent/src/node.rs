@@ -9,9 +9,10 @@ use roost_agent_core::cadence::Cadence;
 use roost_agent_core::hold::{Held, Holdings, OpenFailure};
 use roost_agent_core::lease::Lease;
 use roost_proto::hash::BUCKETS;
-use roost_proto::id::{Incarnation, NodeId, RoomKey};
+use roost_proto::id::{Incarnation, NodeId, PeerId, RoomKey};
 use roost_proto::report::{Host, Mode};
 use roost_proto::room::Run;
+use roost_proto::steer::Steering;
 use roost_proto::time::Millis;
 use roost_store::operation::Holding;
 
@@ -47,7 +48,8 @@ pub(crate) struct State {
     pub(crate) lease: Lease,
     pub(crate) holdings: Holdings,
     pub(crate) cadence: Cadence,
-    pub(crate) mode: Mode,
+    /// What an operator wants of the node, by the latest plan that it heard of.
+    pub(crate) steering: Option<Steering>,
     /// Told to stop: takes nobody any more.
     pub(crate) leaving: bool,
     /// The run of each bucket, as last heard; empty before the store was reached.
@@ -56,6 +58,8 @@ pub(crate) struct State {
     stores: Vec<String>,
     /// Participants who were admitted and are not gone.
     pub(crate) guests: u32,
+    /// Which peers they are, with how many connections each has: one that comes again is not new.
+    pub(crate) inside: BTreeMap<(RoomKey, PeerId), u32>,
     /// Rooms that the store was asked to open.
     pub(crate) openings: BTreeMap<RoomKey, watch::Receiver<OpeningEnd>>,
     pub(crate) host: Host,
@@ -69,11 +73,12 @@ impl Node {
             lease: Lease::new(lease_ms),
             holdings: Holdings::default(),
             cadence: Cadence::new(clock::now()),
-            mode: Mode::Serving,
+            steering: None,
             leaving: false,
             runs: Vec::new(),
             stores: Vec::new(),
             guests: 0,
+            inside: BTreeMap::new(),
             openings: BTreeMap::new(),
             host: Host::default(),
         };
@@ -210,6 +215,21 @@ impl State {
         let over = self.lease.handle_timeout(now)?;
         self.holdings.suspend_all(Millis(0));
         Some(over)
+    }
+
+    /// What the node takes by the operator's word.
+    pub(crate) fn mode(&self) -> Mode {
+        self.steering.map_or(Mode::Serving, |steering| steering.mode)
+    }
+
+    /// Takes in what the store says is wanted of the node. True if it is news.
+    pub(crate) fn steer(&mut self, told: Option<Steering>) -> bool {
+        let plan = |steering: Option<Steering>| steering.map_or(0, |steering| steering.plan);
+        let is_news = plan(told) > plan(self.steering);
+        if is_news {
+            self.steering = told;
+        }
+        is_news
     }
 
     /// The claim as the store is asked about it; none before the store was reached.

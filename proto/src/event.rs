@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{Epoch, Incarnation, NodeId, RoomKey};
 use crate::report::Report;
 use crate::room::{Claim, Expected};
+use crate::steer::Steering;
 
 /// One change of the shared state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,4 +32,8 @@ pub enum Event {
     Reported(Box<Report>),
     /// A node ended its incarnation itself (an agent that stops).
     Left { node: NodeId, incarnation: Incarnation },
+    /// An operator wants something else of a node, or a drain has got on.
+    Steered { node: NodeId, steering: Steering },
+    /// An operator purged a lost node.
+    Purged { node: NodeId },
 }

@@ -14,11 +14,13 @@ pub mod id;
 pub mod link;
 pub mod lookup;
 pub mod media;
+pub mod mode;
 pub mod policy;
 pub mod redirect;
 pub mod report;
 pub mod room;
 pub mod signaling;
+pub mod steer;
 pub mod time;
 pub mod uplink;
 

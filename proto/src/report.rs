@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::id::{Carrier, Epoch, Incarnation, NUMBER_LIMIT, NamespaceId, NodeId, Region, RoomKey};
+use crate::steer::Steering;
+
+pub use crate::mode::Mode;
 
 /// A whole, in thousandths.
 pub const ALL_PERMILLE: u32 = 1_000;
@@ -11,18 +14,6 @@ pub const ALL_PERMILLE: u32 = 1_000;
 pub const MOST_IN_ROOM: u32 = 1_000_000;
 /// The most traffic that one machine can have, in bits per second each way.
 pub const MOST_NETWORK_BPS: u64 = 10_000_000_000_000;
-
-/// What a node takes (DESIGN section 4 has the table).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    #[default]
-    Serving,
-    BlockNewRooms,
-    BlockNewParticipants,
-    Draining,
-    Maintenance,
-}
 
 /// What is behind the agent's media trait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -50,7 +41,11 @@ pub struct Report {
     /// Length of the lease that is renewed with the report.
     pub lease_ms: u64,
     pub description: Description,
+    /// What the node takes in effect: `draining` too while it leaves.
     pub mode: Mode,
+    /// The plan by which it acts; none where no operator ever wanted anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steering: Option<Steering>,
     pub host: Host,
     pub workers: Vec<Worker>,
     /// Totals over all rooms.
@@ -165,7 +160,10 @@ impl Report {
     /// Whether the report can be used. Names the first number that is in the way.
     pub fn check(&self) -> Result<(), Impossible> {
         let epochs = self.changed.iter().map(|room| room.epoch).chain(self.ended.iter().map(|room| room.epoch));
-        let ordered = [("incarnation", self.incarnation.0), ("seq", self.seq)].into_iter();
+        let deadline = self.steering.and_then(|steering| steering.drain).map_or(0, |drain| drain.deadline_store_ms);
+        let own =
+            [("incarnation", self.incarnation.0), ("seq", self.seq), ("plan", self.plan()), ("deadline", deadline)];
+        let ordered = own.into_iter();
         let ordered = ordered.chain(epochs.map(|epoch| ("epoch", epoch.0)));
         let counted = self.changed.iter().flat_map(|room| {
             [("participants", room.participants), ("producers", room.producers), ("consumers", room.consumers)]

@@ -25,6 +25,7 @@ use roost_proto::report::{
     Capacity, Description, EndedRoom, Host, MediaKind, Mode, Report, RoomReport, Worker, WorkerState,
 };
 use roost_proto::room::{Claim, ClaimState, Expected, RoomView, Run};
+use roost_proto::steer::{Drain, DrainState, Steering};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -68,6 +69,8 @@ fn reports_commands_and_events_keep_their_format() {
     pin("event-released", &Event::Released { key: key(), epoch: Epoch(1_790_000_000_007) });
     pin("event-reported", &Event::Reported(Box::new(report())));
     pin("event-left", &Event::Left { node: node("fra-1"), incarnation: Incarnation(1_790_000_000_000) });
+    pin("event-steered", &Event::Steered { node: node("fra-1"), steering: steering() });
+    pin("event-purged", &Event::Purged { node: node("fra-1") });
 }
 
 #[test]
@@ -323,6 +326,16 @@ fn room_view() -> RoomView {
     }
 }
 
+fn steering() -> Steering {
+    let drain = Drain {
+        deadline_store_ms: 1_790_000_600_000,
+        move_rooms: true,
+        before: Mode::Serving,
+        state: DrainState::Running,
+    };
+    Steering { plan: 1_790_000_000_003, mode: Mode::Draining, drain: Some(drain) }
+}
+
 fn report() -> Report {
     Report {
         v: 1,
@@ -350,6 +363,7 @@ fn report() -> Report {
             version: "0.1.0".into(),
         },
         mode: Mode::Serving,
+        steering: Some(Steering { mode: Mode::Serving, drain: None, ..steering() }),
         host: Host {
             cpu_permille: 250,
             cpus: 8,

@@ -102,6 +102,7 @@ pub(crate) fn report(node: NodeId, incarnation: Incarnation) -> Result<Report, T
             version: "bench".into(),
         },
         mode: Mode::Serving,
+        steering: None,
         host: Host::default(),
         workers: Vec::new(),
         rooms: 0,

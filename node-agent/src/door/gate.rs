@@ -1,5 +1,6 @@
 //! The door itself: ticket, lease, claim, limits (rules 4, 5 and 21).
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,8 @@ use tokio::time::timeout;
 
 use roost_agent_core::hold::{Offer, Verdict};
 use roost_proto::error::{Code, Problem, Reason, ReasonCount, Rejection};
-use roost_proto::id::{Epoch, RoomKey};
+use roost_proto::id::{Epoch, PeerId, RoomKey};
 use roost_proto::redirect::{MAX_REDIRECTS, Redirect, location};
-use roost_proto::report::Mode;
 use roost_proto::time::Millis;
 use roost_server::{ClusterKeys, Shared};
 use roost_store::NodeStore;
@@ -50,7 +50,7 @@ pub(crate) struct Gate {
 }
 
 /// How far somebody came.
-enum Entry {
+enum Way {
     In(Admission),
     /// The claim that was offered is over.
     Stale,
@@ -60,7 +60,7 @@ enum Entry {
 
 /// What follows from one look at the state.
 enum Step {
-    Done(Entry),
+    Done(Way),
     Wait(watch::Receiver<OpeningEnd>),
     /// The room is about to move: wait a moment.
     Moving,
@@ -94,16 +94,16 @@ impl Door for Gate {
 impl Gate {
     async fn decide(&self, knock: &Knock) -> Result<Answer, Problem> {
         let offered = self.ticket(knock)?;
-        let entry = self.enter(&knock.room, offered).await?;
+        let entry = self.enter(knock, offered).await?;
         let entry = match entry {
-            Entry::Stale if self.require_ticket => return Err(Code::TicketStale.into_problem()),
+            Way::Stale if self.require_ticket => return Err(Code::TicketStale.into_problem()),
             // The ticket was only a hint, and an old one.
-            Entry::Stale => self.enter(&knock.room, None).await?,
+            Way::Stale => self.enter(knock, None).await?,
             entry => entry,
         };
         match entry {
-            Entry::In(admission) => Ok(Answer::Admitted(admission)),
-            Entry::Stale | Entry::Elsewhere => self.look_up(knock).await,
+            Way::In(admission) => Ok(Answer::Admitted(admission)),
+            Way::Stale | Way::Elsewhere => self.look_up(knock).await,
         }
     }
 
@@ -133,12 +133,12 @@ impl Gate {
     }
 
     /// Admits to a room that is open here; opens the one that is offered, and waits for that.
-    async fn enter(&self, room: &RoomKey, offered: Option<Offer>) -> Result<Entry, Problem> {
+    async fn enter(&self, knock: &Knock, offered: Option<Offer>) -> Result<Way, Problem> {
         let mut has_moved = false;
         for _ in 0..ROUNDS {
-            let mut opening = match self.node.with(|state, now| self.step(state, room, offered, now))? {
+            let mut opening = match self.node.with(|state, now| self.step(state, knock, offered, now))? {
                 // What was offered was good when it was brought.
-                Step::Done(Entry::Stale) if has_moved => return Ok(Entry::Elsewhere),
+                Step::Done(Way::Stale) if has_moved => return Ok(Way::Elsewhere),
                 Step::Done(entry) => return Ok(entry),
                 Step::Wait(opening) => opening,
                 Step::Moving => {
@@ -157,18 +157,19 @@ impl Gate {
         Err(unavailable("the room is changing hands"))
     }
 
-    fn step(&self, state: &mut State, room: &RoomKey, offered: Option<Offer>, now: Millis) -> Result<Step, Problem> {
+    fn step(&self, state: &mut State, knock: &Knock, offered: Option<Offer>, now: Millis) -> Result<Step, Problem> {
+        let room = &knock.room;
         if state.leaving {
             return Err(Code::NodeLeaving.into_problem());
         }
         let verdict = state.holdings.knock(room, offered, &state.lease, now);
         match (verdict, offered) {
             (Verdict::Admit { opened_as }, _) => {
-                self.check_room_for_one(state, room)?;
-                Ok(Step::Done(Entry::In(self.admit(state, room, opened_as))))
+                self.check_room_for_one(state, knock)?;
+                Ok(Step::Done(Way::In(self.admit(state, knock, opened_as))))
             }
             (Verdict::Open, Some(offer)) => {
-                self.check_room_for_one(state, room)?;
+                self.check_room_for_one(state, knock)?;
                 self.check_room_for_a_room(state)?;
                 state.holdings.begin_open(room, offer, now);
                 let opening = opening::start(&self.node, &self.store, &self.metrics, room, offer);
@@ -183,25 +184,32 @@ impl Gate {
                 if let Some(offer) = offered {
                     state.holdings.disown(room, offer, &state.lease);
                 }
-                Ok(Step::Done(Entry::Stale))
+                Ok(Step::Done(Way::Stale))
             }
             (Verdict::Moving, _) => Ok(Step::Moving),
             (Verdict::Suspended, _) => {
                 Err(unavailable("the node cannot be sure at the moment that the room is its own"))
             }
-            (Verdict::Unheld | Verdict::Open, _) => Ok(Step::Done(Entry::Elsewhere)),
+            (Verdict::Unheld | Verdict::Open, _) => Ok(Step::Done(Way::Elsewhere)),
         }
     }
 
-    fn admit(&self, state: &mut State, room: &RoomKey, opened_as: Epoch) -> Admission {
+    fn admit(&self, state: &mut State, knock: &Knock, opened_as: Epoch) -> Admission {
+        let Knock { room, peer, .. } = knock;
         state.holdings.entered(room);
         state.guests += 1;
+        *state.inside.entry((room.clone(), peer.clone())).or_default() += 1;
         let claim = state.holdings.get(room).map_or(opened_as, |hold| hold.epoch);
-        Admission::new(opened_as, claim, Box::new(Guest { node: self.node.clone(), room: room.clone(), opened_as }))
+        Admission::new(
+            opened_as,
+            claim,
+            Box::new(Guest { node: self.node.clone(), room: room.clone(), peer: peer.clone(), opened_as }),
+        )
     }
 
-    fn check_room_for_one(&self, state: &State, room: &RoomKey) -> Result<(), Problem> {
-        if matches!(state.mode, Mode::BlockNewParticipants | Mode::Maintenance) {
+    fn check_room_for_one(&self, state: &State, knock: &Knock) -> Result<(), Problem> {
+        let room = &knock.room;
+        if !state.mode().takes_participants() && !state.inside.contains_key(&(room.clone(), knock.peer.clone())) {
             return Err(self.refusal(Reason::Mode));
         }
         if state.guests >= self.limits.participants {
@@ -219,7 +227,7 @@ impl Gate {
     }
 
     fn check_room_for_a_room(&self, state: &State) -> Result<(), Problem> {
-        if state.mode != Mode::Serving {
+        if !state.mode().takes_rooms() {
             return Err(self.refusal(Reason::Mode));
         }
         let rooms = u32::try_from(state.holdings.len()).unwrap_or(u32::MAX);
@@ -254,7 +262,7 @@ impl Gate {
             let Some(offer) = found.offer else {
                 return Err(unavailable("the scheduler's ticket cannot be read here: compare the cluster keys"));
             };
-            if let Entry::In(admission) = self.enter(&knock.room, Some(offer)).await? {
+            if let Way::In(admission) = self.enter(knock, Some(offer)).await? {
                 return Ok(Answer::Admitted(admission));
             }
             if !is_last {
@@ -297,6 +305,7 @@ impl IntoProblem for Code {
 struct Guest {
     node: Arc<Node>,
     room: RoomKey,
+    peer: PeerId,
     opened_as: Epoch,
 }
 
@@ -310,6 +319,12 @@ impl Drop for Guest {
     fn drop(&mut self) {
         self.node.with(|state, now| {
             state.guests = state.guests.saturating_sub(1);
+            if let Entry::Occupied(mut known) = state.inside.entry((self.room.clone(), self.peer.clone())) {
+                *known.get_mut() -= 1;
+                if *known.get() == 0 {
+                    known.remove();
+                }
+            }
             state.holdings.left(&self.room, self.opened_as, now);
         });
     }

@@ -1,6 +1,7 @@
 //! The door with a real store in memory, and a directory that says what the test wants.
 
 mod crowd;
+mod modes;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +14,6 @@ use roost_agent_core::hold::Offer;
 use roost_proto::command::Command;
 use roost_proto::error::{Code, Problem, Reason};
 use roost_proto::id::{Epoch, Incarnation, NodeId, PeerId, RequestId, RoomKey};
-use roost_proto::report::Mode;
 use roost_proto::room::{ClaimState, Expected, Run};
 use roost_proto::time::Millis;
 use roost_server::{ClusterKeys, Shared, Ticket};
@@ -203,30 +203,6 @@ async fn a_full_node_says_which_limit_it_has_reached() {
 }
 
 #[tokio::test]
-async fn the_mode_decides_who_may_come() {
-    let hall = Hall::new().await;
-    let (open, new) = (hall.grant("standup").await, hall.grant("new").await);
-    let _first = admitted(hall.gate.knock(hall.knock("standup", Some(open.clone()))).await);
-    for (mode, joins, opens) in [
-        (Mode::Serving, true, true),
-        (Mode::BlockNewRooms, true, false),
-        (Mode::Draining, true, false),
-        (Mode::BlockNewParticipants, false, false),
-        (Mode::Maintenance, false, false),
-    ] {
-        hall.node.with(|state, _| state.mode = mode);
-        let join = hall.gate.knock(hall.knock("standup", Some(open.clone()))).await;
-        assert_eq!(matches!(join, Answer::Admitted(_)), joins, "{mode:?}");
-        if !opens {
-            let problem = refused(hall.gate.knock(hall.knock("new", Some(new.clone()))).await);
-            assert_eq!(problem.rejections[0].reason, Reason::Mode, "{mode:?}");
-        }
-    }
-    hall.node.with(|state, _| (state.mode, state.leaving) = (Mode::Serving, true));
-    assert_eq!(refused(hall.gate.knock(hall.knock("standup", Some(open))).await).code, Code::NodeLeaving);
-}
-
-#[tokio::test]
 async fn a_claim_that_is_listed_here_but_ended_is_given_up_and_looked_up_anew() {
     let hall = Hall::new().await;
     let offer = hall.offer("standup").await;
@@ -357,7 +333,7 @@ async fn registered(store: &EmbeddedStore) -> (Arc<Node>, Incarnation) {
         lease_ms: 60_000,
     };
     let registered = store.register(register).await.expect("in memory");
-    let Registered::Yes { incarnation, store_ms } = registered else { panic!("{registered:?}") };
+    let Registered::Yes { incarnation, store_ms, .. } = registered else { panic!("{registered:?}") };
     node.with(|state, now| {
         state.note_runs(runs);
         state.note_store(STORE.to_owned());

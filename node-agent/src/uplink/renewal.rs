@@ -182,8 +182,11 @@ impl Renewal {
         let register = register.ok_or(Trouble::Changed)?;
         let run = register.run.clone();
         match self.within(self.store.register(register)).await? {
-            Registered::Yes { incarnation, store_ms } => {
-                self.node.with(|state, _| state.note_store(identity));
+            Registered::Yes { incarnation, store_ms, steering } => {
+                self.node.with(|state, _| {
+                    state.note_store(identity);
+                    state.steer(steering);
+                });
                 self.registered(&run, incarnation, store_ms, sent)
             }
             Registered::Taken { until_store_ms } => Err(Trouble::Taken(until_store_ms)),
@@ -262,8 +265,11 @@ fn settle(
         state.cadence.failed(now);
     }
     match answer {
-        Ok(Renewed::Yes { store_ms }) => {
+        Ok(Renewed::Yes { store_ms, steering }) => {
             state.lease.renewed(incarnation, store_ms, sent, now);
+            if state.steer(steering) {
+                tracing::info!(mode = ?state.mode(), drain = ?steering.and_then(|told| told.drain), "an operator steers the node");
+            }
             ("ok", Ok(()))
         }
         Ok(Renewed::Lapsed) => {

@@ -14,6 +14,7 @@ use crate::lease::Leases;
 use crate::operation::{
     Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Opened, Prolonged, Raise, Raised, Released,
 };
+use crate::steer::Kept;
 
 /// The longest grant and the longest lease, in ms (30 days); longer ones are cut.
 pub const DURATION_LIMIT_MS: u64 = 30 * 24 * 3_600_000;
@@ -31,6 +32,8 @@ pub struct Bucket {
     closed: bool,
     rooms: BTreeMap<RoomKey, Record>,
     pub(crate) nodes: BTreeMap<NodeId, Leases>,
+    /// What is wanted of nodes. It outlives the run: reports carry it too, and the higher plan counts.
+    pub(crate) steered: BTreeMap<NodeId, Kept>,
 }
 
 #[derive(Debug, Clone)]
@@ -44,7 +47,14 @@ impl Bucket {
     /// An empty bucket in its first run.
     #[must_use]
     pub fn new(run: Run) -> Self {
-        Self { run, counter: 0, closed: false, rooms: BTreeMap::new(), nodes: BTreeMap::new() }
+        Self {
+            run,
+            counter: 0,
+            closed: false,
+            rooms: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            steered: BTreeMap::new(),
+        }
     }
 
     /// Begins a new run over the same data: records and leases are void, the counter stays (rules 1 and 2).
@@ -223,6 +233,7 @@ impl Bucket {
         let run = self.run.clone();
         self.rooms.retain(|_, record| record.claim.run == run && record.expires_ms.is_none_or(|until| until > now));
         self.nodes.retain(|_, leases| !leases.is_forgotten(now));
+        self.steered.retain(|_, kept| kept.until_ms > now);
     }
 
     /// The bucket's run, if the caller believes in another one (rule 1).

@@ -11,8 +11,8 @@ use roost_proto::room::{Claim, Run};
 use crate::dropped::DroppedReports;
 use crate::error::StoreError;
 use crate::operation::{
-    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Lease, Leave, Opened, Prolonged, Raise, Raised,
-    Register, Registered, Released, Renew, Renewed, SchedulerEntry,
+    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Lease, Leave, Opened, Prolonged, Purged, Raise,
+    Raised, Register, Registered, Released, Renew, Renewed, SchedulerEntry, Steer, Steered,
 };
 
 /// What an agent does with the shared state.
@@ -74,6 +74,12 @@ pub trait Store: NodeStore {
 
     /// Every lease of the node that the store still knows, in this run, newest last.
     async fn leases(&self, node: &NodeId) -> Result<Vec<Lease>, StoreError>;
+
+    /// Says what is wanted of a node. It hears of it with its next renewal; all who watch do at once.
+    async fn steer(&self, steer: Steer) -> Result<Steered, StoreError>;
+
+    /// Forgets a node whose leases are all over: its last report, and what was wanted of it. Leases stay recorded (rule 6).
+    async fn purge(&self, node: &NodeId, run: &Run) -> Result<Purged, StoreError>;
 
     /// The store's clock.
     async fn now_ms(&self) -> Result<u64, StoreError>;

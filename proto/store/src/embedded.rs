@@ -21,8 +21,8 @@ use crate::dropped::DroppedReports;
 use crate::error::StoreError;
 use crate::nonce;
 use crate::operation::{
-    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Lease, Leave, Opened, Prolonged, Raise, Raised,
-    Register, Registered, Released, Renew, Renewed, SchedulerEntry,
+    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Lease, Leave, Opened, Prolonged, Purged, Raise,
+    Raised, Register, Registered, Released, Renew, Renewed, SchedulerEntry, Steer, Steered,
 };
 
 /// How many events a watcher may be behind, besides the records that were there when it came.
@@ -191,8 +191,13 @@ impl NodeStore for EmbeddedStore {
         let mut state = self.state();
         let now = (self.clock)();
         let answer = state.bucket(renew.report.node.bucket()).renew(&renew, now);
-        if matches!(answer, Renewed::Yes { .. }) && self.dropped.check(&renew.report).is_ok() {
-            let report = renew.report;
+        if let Renewed::Yes { steering, .. } = answer
+            && self.dropped.check(&renew.report).is_ok()
+        {
+            let mut report = renew.report;
+            if let Some(steering) = steering {
+                report.steer(steering);
+            }
             state.publish(&Event::Reported(Box::new(report.clone())));
             let until_ms = now + report.lease_ms.min(DURATION_LIMIT_MS) + REPORT_KEPT_MS;
             state.reports.insert(report.node.clone(), LastReport { report, until_ms });
@@ -266,6 +271,21 @@ impl Store for EmbeddedStore {
 
     async fn leases(&self, node: &NodeId) -> Result<Vec<Lease>, StoreError> {
         Ok(self.step(node.bucket(), |bucket, now| (bucket.leases(node, now), None)))
+    }
+
+    async fn steer(&self, steer: Steer) -> Result<Steered, StoreError> {
+        Ok(self.step(steer.node.bucket(), |bucket, now| bucket.steer(&steer, now)))
+    }
+
+    async fn purge(&self, node: &NodeId, run: &Run) -> Result<Purged, StoreError> {
+        let mut state = self.state();
+        let now = (self.clock)();
+        let (answer, purged) = state.bucket(node.bucket()).purge(node, run, now);
+        if let Some(purged) = purged {
+            state.reports.remove(node);
+            state.publish(&purged);
+        }
+        Ok(answer)
     }
 
     async fn now_ms(&self) -> Result<u64, StoreError> {

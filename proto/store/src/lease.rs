@@ -93,10 +93,12 @@ impl Bucket {
         leases.process.clone_from(&register.process);
         let until_ms = now + register.lease_ms.min(DURATION_LIMIT_MS);
         leases.held.insert(incarnation, Term { until_ms, over: false });
-        Registered::Yes { incarnation: Incarnation(incarnation), store_ms: now }
+        let steering = self.steering(&register.node, now);
+        Registered::Yes { incarnation: Incarnation(incarnation), store_ms: now, steering }
     }
 
-    /// Renews the incarnation's lease, if it is not over (rules 6 and 8). The report is published with `Yes` only.
+    /// Renews the incarnation's lease, if it is not over (rules 6 and 8), and merges what is wanted of the node. The report
+    /// is published with `Yes` only, as if its node knew what the answer tells it.
     pub fn renew(&mut self, renew: &Renew, now: u64) -> Renewed {
         if let Some(run) = self.other_run(&renew.run) {
             return Renewed::NewRun { run };
@@ -109,7 +111,7 @@ impl Bucket {
         }
         // Never earlier than promised before.
         term.until_ms = term.until_ms.max(now + renew.report.lease_ms.min(DURATION_LIMIT_MS));
-        Renewed::Yes { store_ms: now }
+        Renewed::Yes { store_ms: now, steering: self.merge(&renew.report, now) }
     }
 
     /// Ends the incarnation's lease now; nothing if the store does not know it in this run.
@@ -137,6 +139,13 @@ impl Bucket {
             lapsed: term.over,
         };
         leases.held.iter().map(lease).collect()
+    }
+
+    /// When the last of the node's leases will be over that is not; none if all are.
+    pub(crate) fn busy_until(&mut self, node: &NodeId, now: u64) -> Option<u64> {
+        let leases = self.nodes.get_mut(node).filter(|leases| leases.run == self.run)?;
+        leases.end_lapsed(now);
+        leases.busy_until()
     }
 
     fn term(&mut self, node: &NodeId, incarnation: Incarnation, now: u64) -> Option<&mut Term> {

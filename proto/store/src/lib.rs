@@ -14,6 +14,7 @@ mod nonce;
 pub mod open;
 pub mod operation;
 pub mod redis;
+mod steer;
 
 pub use contract::{NodeStore, Store};
 pub use dropped::DroppedReports;

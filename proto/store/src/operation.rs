@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
-use roost_proto::report::Report;
+use roost_proto::report::{Mode, Report};
 use roost_proto::room::{Claim, Expected, Run};
+use roost_proto::steer::{Drain, Steering};
 
 /// Takes a node's lease under a never-used incarnation (rule 8).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +25,13 @@ pub struct Register {
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum Registered {
     /// `store_ms` is the store's clock when it answered.
-    Yes { incarnation: Incarnation, store_ms: u64 },
+    Yes {
+        incarnation: Incarnation,
+        store_ms: u64,
+        /// What is wanted of the node, if anything.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        steering: Option<Steering>,
+    },
     /// Another process holds an unlapsed lease of this node.
     Taken { until_store_ms: u64 },
     /// The bucket is in another run (rule 1).
@@ -46,6 +53,9 @@ pub struct Renew {
 pub enum Renewed {
     Yes {
         store_ms: u64,
+        /// What is wanted of the node, if it is a later plan than the report's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        steering: Option<Steering>,
     },
     /// The lease is over; it is never renewed (rule 8).
     Lapsed,
@@ -169,6 +179,47 @@ pub struct Leave {
     pub node: NodeId,
     pub run: Run,
     pub incarnation: Incarnation,
+}
+
+/// Says what is wanted of a node, by compare-and-set of the plan's number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Steer {
+    pub node: NodeId,
+    /// The run that the caller believes the node's bucket to be in.
+    pub run: Run,
+    /// The plan that the caller knows, 0 for none. It has to be the stored one, if any is stored.
+    pub seen_plan: u64,
+    pub mode: Mode,
+    pub drain: Option<Drain>,
+}
+
+/// The answer to [`Steer`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Steered {
+    /// Its plan is above the stored one and the caller's, and at least the store's time in ms.
+    Yes {
+        steering: Steering,
+    },
+    /// Another plan is there.
+    No {
+        current: Steering,
+    },
+    NewRun {
+        run: Run,
+    },
+}
+
+/// The answer to `purge`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purged {
+    Yes,
+    /// The node has a lease that is not over.
+    Held {
+        until_store_ms: u64,
+    },
+    NewRun {
+        run: Run,
+    },
 }
 
 /// Gives a room to a node (rule 3).

@@ -3,7 +3,7 @@
 use roost_proto::admin::NodeState;
 use roost_proto::error::Reason;
 use roost_proto::id::NamespaceId;
-use roost_proto::report::{Mode, WorkerState};
+use roost_proto::report::WorkerState;
 
 use crate::node::Node;
 use crate::region::{self, is_in_reach};
@@ -34,7 +34,7 @@ pub fn refusal(node: &Node, wish: Wish, request: &Request<'_>) -> Option<Reason>
             .or_else(|| is_outside_fence(node, request).then_some(Reason::OutsideFence))
             .or_else(|| node.blocked.into_iter().chain(avoided(node, request)).min()),
         Wish::Participant => {
-            let refuses = matches!(node.report.mode, Mode::BlockNewParticipants | Mode::Maintenance);
+            let refuses = !node.report.mode.takes_participants();
             refuses.then_some(Reason::Mode).or_else(|| is_full(node, wish))
         }
     }
@@ -44,7 +44,7 @@ pub fn refusal(node: &Node, wish: Wish, request: &Request<'_>) -> Option<Reason>
 #[must_use]
 pub fn blocked(node: &Node, state: NodeState) -> Option<Reason> {
     let is_alive = state != NodeState::Lost && !has_no_media(node);
-    (node.report.mode != Mode::Serving)
+    (!node.report.mode.takes_rooms())
         .then_some(Reason::Mode)
         .or_else(|| (!is_alive).then_some(Reason::NotAlive))
         .or_else(|| is_full(node, Wish::NewRoom))
@@ -112,7 +112,7 @@ mod tests {
     use crate::index::Slot;
     use crate::sample;
     use roost_proto::policy;
-    use roost_proto::report::{Report, Worker};
+    use roost_proto::report::{Mode, Report, Worker};
     use roost_proto::time::Millis;
 
     fn refused(report: Report, state: NodeState, wish: Wish) -> Option<Reason> {
@@ -148,7 +148,9 @@ mod tests {
             (Mode::Maintenance, Some(Reason::Mode), Some(Reason::Mode)),
         ] {
             let report = Report { mode, ..sample::report("a", "eu") };
-            assert_eq!(refused(report.clone(), NodeState::Alive, Wish::NewRoom), new_room, "{mode:?}");
+            for new in [Wish::NewRoom, Wish::GrantedRoom] {
+                assert_eq!(refused(report.clone(), NodeState::Alive, new), new_room, "{mode:?} {new:?}");
+            }
             assert_eq!(refused(report, NodeState::Alive, Wish::Participant), participant, "{mode:?}");
         }
     }

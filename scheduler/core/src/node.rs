@@ -7,6 +7,7 @@ use roost_proto::error::Reason;
 use roost_proto::explain::Standing;
 use roost_proto::id::Incarnation;
 use roost_proto::report::{Impossible, Report};
+use roost_proto::steer::Steering;
 use roost_proto::time::Millis;
 
 use crate::comings::Comings;
@@ -132,6 +133,12 @@ impl Node {
             NodeState::Suspect | NodeState::Lost => Standing::Suspect,
         };
         self.blocked = filter::blocked(self, state);
+    }
+
+    /// Takes what an operator wants of it.
+    pub fn steer(&mut self, steering: Steering) {
+        self.report.steer(steering);
+        self.blocked = filter::blocked(self, self.state);
     }
 
     /// Whether its last report has numbers that cannot be.

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use roost_proto::admin::NodeState;
 use roost_proto::id::{Incarnation, NodeId};
 use roost_proto::report::{Description, Impossible, Report};
+use roost_proto::steer::Steering;
 use roost_proto::time::Millis;
 
 use crate::index::{Berth, Index, Slot};
@@ -133,6 +134,21 @@ impl Nodes {
     /// Takes the proof that an incarnation is dead. A temporary node is forgotten with it.
     pub fn die(&mut self, id: &NodeId, incarnation: Incarnation) {
         self.end(id, |node| node.die(incarnation));
+    }
+
+    /// Takes what an operator wants of a node.
+    pub fn steer(&mut self, id: &NodeId, steering: Steering) {
+        let Some(slot) = self.slots.get(id).copied() else { return };
+        let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return };
+        entry.node.steer(steering);
+        self.settle(slot);
+    }
+
+    /// Forgets a node that an operator has purged. If it lives all the same, its next report brings it back.
+    pub fn purge(&mut self, id: &NodeId) {
+        if let Some(slot) = self.slots.get(id).copied() {
+            self.forget(slot);
+        }
     }
 
     fn end(&mut self, id: &NodeId, end: impl FnOnce(&mut Node) -> bool) {

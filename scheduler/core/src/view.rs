@@ -129,6 +129,15 @@ impl View {
                 self.nodes.leave(&node, incarnation);
                 Wanted::Nothing
             }
+            // What the node reports from then on says the same: the store sees to that.
+            Event::Steered { node, steering } => {
+                self.nodes.steer(&node, steering);
+                Wanted::Nothing
+            }
+            Event::Purged { node } => {
+                self.nodes.purge(&node);
+                Wanted::Nothing
+            }
         }
     }
 

@@ -120,6 +120,7 @@ fn report() -> impl Strategy<Value = Report> {
             lease_ms,
             description: description(capacity, priority),
             mode: Mode::Serving,
+            steering: None,
             host,
             workers: workers.into_iter().map(worker).collect(),
             rooms: totals.0,

@@ -112,9 +112,7 @@ impl SimNode {
         let capacity = &plan.description.capacity;
         let most = policy.max_participants_per_room;
         let inside = self.holdings.get(room).map_or(0, |hold| hold.guests);
-        if matches!(self.mode, Mode::BlockNewParticipants | Mode::Maintenance)
-            || (is_opening && self.mode != Mode::Serving)
-        {
+        if !self.mode.takes_participants() || (is_opening && !self.mode.takes_rooms()) {
             Knocked::Refused(Reason::Mode)
         } else if capacity.participants > 0 && self.guests >= capacity.participants {
             Knocked::Refused(Reason::FullParticipants)
@@ -185,6 +183,7 @@ impl SimNode {
             lease_ms: self.lease.lease_ms(),
             description: plan.description.clone(),
             mode: self.mode,
+            steering: None,
             host: self.measured.host,
             workers: Vec::new(),
             rooms: self.measured.rooms.len() as u32,

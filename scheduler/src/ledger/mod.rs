@@ -81,7 +81,7 @@ impl Ledger {
                 Some(what) => what,
                 None => return,
             },
-            Event::Left { .. } => return,
+            Event::Left { .. } | Event::Steered { .. } | Event::Purged { .. } => return,
         };
         self.note(at_ms, what);
     }

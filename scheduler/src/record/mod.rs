@@ -80,13 +80,15 @@ impl Recorder {
         let at_ms = now.0;
         match event {
             Event::Reported(report) => self.reported(report, at_ms),
-            Event::Left { node, .. } => self.gone(node, now),
+            Event::Left { node, .. } | Event::Purged { node } => self.gone(node, now),
             Event::Released { key, .. } => {
                 let (namespace, room) = (key.namespace.clone(), key.room.clone());
                 self.note(Line::Ended(EndedLine { at_ms, namespace, room }));
             }
             // The lookup that granted it is in its scheduler's trace, the open room in its node's next report.
             Event::Claimed { .. } => {}
+            // The node's next report says the same.
+            Event::Steered { .. } => {}
         }
     }
 

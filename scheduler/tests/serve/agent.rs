@@ -172,6 +172,7 @@ pub(crate) fn report(id: &str, region: &str) -> Report {
             version: "0.1.0".into(),
         },
         mode: Mode::Serving,
+        steering: None,
         host: Host::default(),
         workers: vec![],
         rooms: 0,

@@ -149,7 +149,7 @@ impl Agent {
         match answer {
             // A newer run was heard of meanwhile: what was given in the old one is void (rule 2).
             Registered::Yes { .. } if self.run(self.id.bucket()).as_ref() != Some(run) => self.pause(Then::Turn, wire),
-            Registered::Yes { incarnation, store_ms } => {
+            Registered::Yes { incarnation, store_ms, .. } => {
                 let now = self.now(wire.now);
                 if self.lease.registered(incarnation, store_ms, sent, now) {
                     self.cadence = Cadence::new(now);
@@ -189,6 +189,7 @@ impl Agent {
             lease_ms: self.lease.lease_ms(),
             description: self.description(),
             mode: Mode::Serving,
+            steering: None,
             host: Host::default(),
             workers: Vec::new(),
             rooms: count,
@@ -205,7 +206,7 @@ impl Agent {
     fn renew_answered(&mut self, incarnation: Incarnation, answer: Renewed, sent: Millis, wire: &mut Wire) {
         let now = self.now(wire.now);
         match answer {
-            Renewed::Yes { store_ms } => {
+            Renewed::Yes { store_ms, .. } => {
                 self.cadence.answered();
                 self.lease.renewed(incarnation, store_ms, sent, now);
             }

@@ -6,7 +6,10 @@ use std::sync::atomic::AtomicU64;
 use proptest::prelude::*;
 use roost_proto::policy::{Policies, Policy};
 
+use roost_proto::report::Mode;
+
 use super::super::alone::Alone;
+use super::modes::steered;
 use super::*;
 use crate::uplink::release;
 
@@ -79,6 +82,7 @@ struct Place {
     gate: Gate,
     alone: Arc<Alone>,
     most: Most,
+    visits: AtomicU64,
     admitted: AtomicU64,
     inside: Mutex<BTreeMap<RoomKey, u32>>,
     /// Odd while the door is closed.
@@ -104,7 +108,7 @@ impl Place {
         };
         let (inside, counts) = (Mutex::default(), [AtomicU64::default(), AtomicU64::default()]);
         let [admitted, closings] = counts;
-        Self { gate, alone, most, admitted, inside, closings }
+        Self { gate, alone, most, visits: AtomicU64::default(), admitted, inside, closings }
     }
 
     async fn visit_all(self: Arc<Self>, visits: Vec<Visit>) {
@@ -117,7 +121,9 @@ impl Place {
         let room = key(visit.room);
         let ticket = if visit.has_ticket { self.ticket(&room).await } else { None };
         let before = self.closings.load(Ordering::SeqCst);
-        let answer = self.gate.knock(knock(&room, ticket)).await;
+        // Everybody is somebody new.
+        let peer = PeerId::new(format!("p-{}", self.visits.fetch_add(1, Ordering::Relaxed))).expect("valid");
+        let answer = self.gate.knock(Knock { peer, ..knock(&room, ticket) }).await;
         let after = self.closings.load(Ordering::SeqCst);
         let admission = match answer {
             Answer::Admitted(admission) => admission,
@@ -164,7 +170,7 @@ impl Place {
                     if !closes {
                         self.closings.fetch_add(1, Ordering::SeqCst);
                     }
-                    state.mode = mode;
+                    state.steering = steered(mode);
                     if closes {
                         self.closings.fetch_add(1, Ordering::SeqCst);
                     }

@@ -5,9 +5,10 @@
 //! | `P:{bN}:meta` | hash: `server` (its run id), `run`, `given` (last epoch of this run), `known` (highest from elsewhere) |
 //! | `P:{bN}:room:NAMESPACE/ROOM` | one claim, see [`super::record`]; a granted one expires |
 //! | `P:{bN}:lease:NODE` | hash: `run`, `process`, `last`, and each incarnation's deadline (negative once over) |
+//! | `P:{bN}:steer:NODE` | hash: `plan`, and `steering`: what an operator wants of the node, as JSON |
 //! | `P:{bN}:claims` | stream of what happened to claims |
 //! | `P:{bN}:report:NODE` | the node's last report, kept some minutes longer than its lease |
-//! | `P:{bN}:reports` | stream of reports, and of nodes that left |
+//! | `P:{bN}:reports` | stream of reports, of nodes that left or were purged, and of what is wanted of them |
 //! | `P:{bN}:cmd:NODE` | stream of commands, gone a minute after the last |
 //! | `P:{b0}:schedulers` | hash: the schedulers and until when each is on the list |
 //! | `P:{b0}:identity` | names the data as a whole |
@@ -80,6 +81,10 @@ impl Keys {
 
     pub(super) fn report(&self, node: &NodeId) -> String {
         [&self.bucket(node.bucket()).base, "report:", node.as_str()].concat()
+    }
+
+    pub(super) fn steering(&self, node: &NodeId) -> String {
+        [&self.bucket(node.bucket()).base, "steer:", node.as_str()].concat()
     }
 
     pub(super) fn commands(&self, node: &NodeId) -> String {

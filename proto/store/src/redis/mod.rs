@@ -20,6 +20,7 @@ mod session;
 mod settings;
 mod shard;
 mod snapshot;
+mod steering;
 mod tail;
 mod takeover;
 mod watch;
@@ -34,6 +35,7 @@ use roost_proto::command::Command;
 use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation, NUMBER_LIMIT, NodeId, RoomKey};
 use roost_proto::room::{Claim, ClaimState, Run};
+use roost_proto::steer::Steering;
 
 use crate::claim::DURATION_LIMIT_MS;
 use crate::contract::{NodeStore, Store};
@@ -41,8 +43,8 @@ use crate::dropped::DroppedReports;
 use crate::embedded::{REPORT_KEPT_MS, SCHEDULERS_KEPT};
 use crate::error::StoreError;
 use crate::operation::{
-    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Lease, Leave, Opened, Prolonged, Raise, Raised,
-    Register, Registered, Released, Renew, Renewed, SchedulerEntry,
+    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Lease, Leave, Opened, Prolonged, Purged, Raise,
+    Raised, Register, Registered, Released, Renew, Renewed, SchedulerEntry, Steer, Steered,
 };
 use script::{SCRIPTS, Script};
 use session::Sessions;
@@ -115,14 +117,20 @@ impl NodeStore for RedisStore {
     async fn register(&self, register: Register) -> Result<Registered, StoreError> {
         let bucket = register.node.bucket();
         let keys = &self.sessions.keys;
-        let mut call = SCRIPTS.register.call(&[&keys.bucket(bucket).meta, &keys.lease(&register.node)]);
+        let mut call = SCRIPTS.register.call(&[
+            &keys.bucket(bucket).meta,
+            &keys.lease(&register.node),
+            &keys.steering(&register.node),
+        ]);
         let after = if register.after.0 < NUMBER_LIMIT { register.after.0 } else { 0 };
         let lease_ms = register.lease_ms.min(DURATION_LIMIT_MS);
         call.arg(&*register.run.0).arg(&register.process).arg(after).arg(lease_ms);
         Ok(match self.ask(bucket, &call).await? {
-            Answer::Yes(rest) => {
-                Registered::Yes { incarnation: Incarnation(number(&rest, 0)?), store_ms: number(&rest, 1)? }
-            }
+            Answer::Yes(rest) => Registered::Yes {
+                incarnation: Incarnation(number(&rest, 0)?),
+                store_ms: number(&rest, 1)?,
+                steering: steering::answered(&rest, 2)?,
+            },
             Answer::No(rest) => Registered::Taken { until_store_ms: number(&rest, 0)? },
             Answer::NewRun(run) => Registered::NewRun { run },
         })
@@ -133,14 +141,16 @@ impl NodeStore for RedisStore {
         let bucket = report.node.bucket();
         let keys = &self.sessions.keys;
         let fixed = keys.bucket(bucket);
-        let (lease, last) = (keys.lease(&report.node), keys.report(&report.node));
+        let (lease, last, steer) = (keys.lease(&report.node), keys.report(&report.node), keys.steering(&report.node));
         let text = serde_json::to_string(report)
             .map_err(|error| StoreError::Unavailable { reason: format!("the report cannot be written: {error}") })?;
         let lease_ms = report.lease_ms.min(DURATION_LIMIT_MS);
-        let mut call = SCRIPTS.renew.call(&[&fixed.meta, &lease, &last, &fixed.reports]);
+        let mut call = SCRIPTS.renew.call(&[&fixed.meta, &lease, &last, &fixed.reports, &steer]);
         call.arg(&*renew.run.0).arg(report.incarnation.0).arg(lease_ms).arg(text).arg(lease_ms + REPORT_KEPT_MS);
+        let steering = report.steering.filter(Steering::is_possible);
+        call.arg(steering.map_or(0, |steering| steering.plan)).arg(steering::text(steering.as_ref())?);
         Ok(match self.ask(bucket, &call).await? {
-            Answer::Yes(rest) => Renewed::Yes { store_ms: number(&rest, 0)? },
+            Answer::Yes(rest) => Renewed::Yes { store_ms: number(&rest, 0)?, steering: steering::answered(&rest, 1)? },
             Answer::No(_) => Renewed::Lapsed,
             Answer::NewRun(run) => Renewed::NewRun { run },
         })
@@ -293,6 +303,14 @@ impl Store for RedisStore {
         }
         leases.sort_by_key(|lease| lease.incarnation);
         Ok(leases)
+    }
+
+    async fn steer(&self, steer: Steer) -> Result<Steered, StoreError> {
+        steering::steer(self, steer).await
+    }
+
+    async fn purge(&self, node: &NodeId, run: &Run) -> Result<Purged, StoreError> {
+        steering::purge(self, node, run).await
     }
 
     async fn now_ms(&self) -> Result<u64, StoreError> {

@@ -64,7 +64,7 @@ impl Snapshot {
                 let expected = self.lately.expected(&room, claim.epoch);
                 Some(Event::Claimed { key: room, claim, ttl_ms, expected })
             }),
-            Ok(Found::Report) => Ok(reported(&self.sessions.dropped, text)),
+            Ok(Found::Report) => Ok(reported(&self.sessions.dropped, text, None)),
             Ok(Found::Other) => Ok(None),
             Err(error) => Err(error),
         };

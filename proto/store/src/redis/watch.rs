@@ -10,6 +10,7 @@ use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation, NUMBER_LIMIT, NodeId, RoomKey};
 use roost_proto::report::Report;
 use roost_proto::room::{Expected, Run};
+use roost_proto::steer::Steering;
 
 use super::keys::{Found, Keys};
 use super::lately::Lately;
@@ -17,6 +18,7 @@ use super::record;
 use super::session::Sessions;
 use super::shard::Shard;
 use super::snapshot::Snapshot;
+use super::steering;
 use super::tail::{Entry, Lost, Tail};
 use crate::claim::DURATION_LIMIT_MS;
 use crate::dropped::DroppedReports;
@@ -147,15 +149,16 @@ impl Watch {
         if let Some(bucket) = self.buckets().get(stream) {
             return changed(&self.sessions.keys.bucket(*bucket).claims, entry).inspect_err(broken).ok();
         }
-        match (entry.get("report"), entry.get("left")) {
-            (None, Some(node)) => left(node, entry).inspect_err(broken).ok(),
-            (text, _) => reported(&self.sessions.dropped, text.unwrap_or_default()),
+        let is_of_node = ["left", "steered", "purged"].iter().any(|field| entry.get(field).is_some());
+        match entry.get("report") {
+            None if is_of_node => told_of_node(entry).inspect_err(broken).ok(),
+            text => reported(&self.sessions.dropped, text.unwrap_or_default(), steering::told(entry)),
         }
     }
 }
 
-/// The event that a report is; none if it cannot be used.
-pub(super) fn reported(dropped: &DroppedReports, text: &str) -> Option<Event> {
+/// The event that a report is, as if its node knew what the store told it in answer; none if it cannot be used.
+pub(super) fn reported(dropped: &DroppedReports, text: &str, news: Option<Steering>) -> Option<Event> {
     #[derive(serde::Deserialize)]
     struct Named {
         node: NodeId,
@@ -164,16 +167,28 @@ pub(super) fn reported(dropped: &DroppedReports, text: &str) -> Option<Event> {
         let named = serde_json::from_str::<Named>(text).ok();
         dropped.unreadable(named.map(|named| named.node), &error);
     };
-    let report: Report = serde_json::from_str(text).map_err(unreadable).ok()?;
+    let mut report: Report = serde_json::from_str(text).map_err(unreadable).ok()?;
     dropped.check(&report).ok()?;
+    if let Some(steering) = news {
+        report.steer(steering);
+    }
     Some(Event::Reported(Box::new(report)))
 }
 
-fn left(node: &str, entry: &Entry) -> Result<Event, StoreError> {
-    let broken = || StoreError::Corrupt { key: "reports".to_owned(), reason: "no node or incarnation".to_owned() };
+/// A node left, was purged, or something is wanted of it.
+fn told_of_node(entry: &Entry) -> Result<Event, StoreError> {
+    let broken = || StoreError::Corrupt { key: "reports".to_owned(), reason: "nothing that we know".to_owned() };
+    let named = |field| entry.get(field).and_then(|name| NodeId::new(name).ok());
+    if let Some(node) = named("steered") {
+        return Ok(Event::Steered { node, steering: steering::told(entry).ok_or_else(broken)? });
+    }
+    if let Some(node) = named("purged") {
+        return Ok(Event::Purged { node });
+    }
+    let node = named("left").ok_or_else(broken)?;
     let incarnation = entry.get("incarnation").and_then(|text| text.parse().ok());
     let incarnation = incarnation.filter(|number| *number < NUMBER_LIMIT).ok_or_else(broken)?;
-    Ok(Event::Left { node: NodeId::new(node).map_err(|_| broken())?, incarnation: Incarnation(incarnation) })
+    Ok(Event::Left { node, incarnation: Incarnation(incarnation) })
 }
 
 pub(super) fn changed(place: &str, entry: &Entry) -> Result<Event, StoreError> {

@@ -9,6 +9,9 @@ for _, key in ipairs(redis.call('KEYS', '*:room:*')) do
     redis.call('PEXPIRE', key, left - by)
   end
 end
+for _, key in ipairs(redis.call('KEYS', '*:steer:*')) do
+  redis.call('PEXPIRE', key, redis.call('PTTL', key) - by)
+end
 for _, key in ipairs(redis.call('KEYS', '*:lease:*')) do
   local fields = redis.call('HGETALL', key)
   for i = 1, #fields, 2 do

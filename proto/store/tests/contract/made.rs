@@ -3,11 +3,16 @@
 use roost_proto::id::{Epoch, Incarnation, NodeId, Region, RoomKey};
 use roost_proto::report::{Capacity, Description, Host, MediaKind, Mode, Report};
 use roost_proto::room::{Claim, ClaimState, Expected, Run};
+use roost_proto::steer::{Drain, DrainState};
 use roost_store::Store;
 use roost_store::operation::{Assert, Grant, Granted, Holding, Opened, Register, Registered, Renew};
 
 /// What the grants of this suite expect.
 pub(crate) const EXPECTED: Expected = Expected { participants: 12, hint: 15, age_ms: 0 };
+
+/// The drain that this suite knows.
+pub(crate) const DRAIN: Drain =
+    Drain { deadline_store_ms: 1_790_000_600_000, move_rooms: true, before: Mode::Serving, state: DrainState::Running };
 
 pub(crate) const LONG_MS: u64 = 1_000_000_000;
 
@@ -129,6 +134,7 @@ pub(crate) fn report(name: &str, incarnation: Incarnation, lease_ms: u64) -> Rep
             version: "0".to_owned(),
         },
         mode: Mode::Serving,
+        steering: None,
         host: Host::default(),
         workers: Vec::new(),
         rooms: 0,

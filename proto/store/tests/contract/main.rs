@@ -14,6 +14,7 @@ mod runs;
 mod sentinel;
 mod server;
 mod stage;
+mod steering;
 
 /// Each named function of a module is a test on each store.
 macro_rules! on_every_store {
@@ -66,6 +67,12 @@ mod store {
             an_agent_that_leaves_is_over_at_once
             a_bounded_number_of_leases_is_remembered
             a_living_lease_is_never_forgotten;
+        steering:
+            a_plan_counts_only_if_the_one_before_was_known
+            a_node_hears_with_its_renewal_what_is_wanted_of_it
+            a_store_that_was_emptied_learns_from_the_node_what_was_wanted_of_it
+            what_is_wanted_of_a_node_is_forgotten_when_it_was_gone_for_long
+            only_a_node_without_a_lease_is_purged;
         events:
             a_watcher_sees_what_happens_in_order
             a_late_watcher_gets_what_is_there

@@ -271,7 +271,7 @@ impl<'a> World<'a> {
     fn renewed(&mut self, node: usize, incarnation: Incarnation, renewed: Renewed, sent: Millis) {
         let node = &mut self.nodes[node];
         match renewed {
-            Renewed::Yes { store_ms } => {
+            Renewed::Yes { store_ms, .. } => {
                 node.lease.renewed(incarnation, store_ms, sent, self.now);
                 node.cadence.answered();
             }

@@ -22,7 +22,7 @@ impl World<'_> {
             lease_ms: self.nodes[node].lease.lease_ms(),
         };
         let registered = self.store.bucket(plan.id.bucket()).register(&register, store_ms(self.now));
-        let Registered::Yes { incarnation, store_ms } = registered else { return };
+        let Registered::Yes { incarnation, store_ms, .. } = registered else { return };
         self.nodes[node].lease.registered(incarnation, store_ms, self.now, self.now);
         for resident in self.plan.residents.iter().filter(|resident| resident.node as usize == node) {
             self.settle(resident, incarnation);

@@ -1,8 +1,9 @@
 -- Takes a node's lease under a never-used incarnation; it ends no older one (rules 6 and 8).
 -- The lease hash has run, process and last (incarnation), and for each incarnation its deadline, negative once over.
--- KEYS: 1 meta, 2 lease (hash)
+-- KEYS: 1 meta, 2 lease (hash), 3 steering (hash)
 -- ARGV: 1 run, 2 process, 3 the last incarnation that it had, 4 lease in ms
--- Returns: {1, incarnation, now} taken, {0, until} held by another process, {-1} another run
+-- Returns: {1, incarnation, now} taken, with plan and steering where the node is steered; {0, until} held by another
+-- process, {-1} another run
 if redis.call('HGET', KEYS[1], 'run') ~= ARGV[1] then
   return { -1 }
 end
@@ -42,4 +43,8 @@ local text = string.format('%.0f', incarnation)
 local deadline = string.format('%.0f', now + ARGV[4])
 redis.call('HSET', KEYS[2], 'run', ARGV[1], 'process', ARGV[2], 'last', text, text, deadline)
 redis.call('PEXPIRE', KEYS[2], 604800000)
+local steered = redis.call('HMGET', KEYS[3], 'plan', 'steering')
+if steered[1] then
+  return { 1, incarnation, now, tonumber(steered[1]), steered[2] }
+end
 return { 1, incarnation, now }

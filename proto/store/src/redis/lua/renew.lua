@@ -1,7 +1,8 @@
--- Renews an incarnation's lease if it is not over, and publishes the report in the same step (rules 6 and 8).
--- KEYS: 1 meta, 2 lease (hash), 3 last report, 4 reports (stream)
--- ARGV: 1 run, 2 incarnation, 3 lease in ms, 4 report, 5 how long the last report is kept, in ms
--- Returns: {1, now} renewed, {0} over, {-1} another run
+-- Renews an incarnation's lease if it is not over, and publishes the report in the same step (rules 6 and 8). Of the
+-- stored plan and the report's the higher one is kept; a stored one that the node does not know goes with the report.
+-- KEYS: 1 meta, 2 lease (hash), 3 last report, 4 reports (stream), 5 steering (hash)
+-- ARGV: 1 run, 2 incarnation, 3 lease in ms, 4 report, 5 how long the last report is kept, in ms, 6 its plan, 7 its steering
+-- Returns: {1, now} renewed, {1, now, plan, steering} renewed, and that is news, {0} over, {-1} another run
 if redis.call('HGET', KEYS[1], 'run') ~= ARGV[1] then
   return { -1 }
 end
@@ -18,5 +19,15 @@ end
 redis.call('HSET', KEYS[2], ARGV[2], string.format('%.0f', math.max(deadline, now + ARGV[3])))
 redis.call('PEXPIRE', KEYS[2], 604800000)
 redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[5])
+local steered = redis.call('HMGET', KEYS[5], 'plan', 'steering')
+local plan = tonumber(steered[1] or 0)
+if plan < tonumber(ARGV[6]) then
+  redis.call('HSET', KEYS[5], 'plan', ARGV[6], 'steering', ARGV[7])
+end
+redis.call('PEXPIRE', KEYS[5], 604800000)
+if plan > tonumber(ARGV[6]) then
+  redis.call('XADD', KEYS[4], 'MAXLEN', '~', '500', '*', 'report', ARGV[4], 'plan', steered[1], 'steering', steered[2])
+  return { 1, now, plan, steered[2] }
+end
 redis.call('XADD', KEYS[4], 'MAXLEN', '~', '500', '*', 'report', ARGV[4])
 return { 1, now }

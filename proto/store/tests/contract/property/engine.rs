@@ -9,8 +9,8 @@ use roost_proto::id::{NodeId, RoomKey};
 use roost_proto::room::{Claim, Run};
 use roost_store::claim::{Bucket, Step};
 use roost_store::operation::{
-    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Lease, Leave, Opened, Prolonged, Raise, Raised,
-    Register, Registered, Released, Renew, Renewed,
+    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Lease, Leave, Opened, Prolonged, Purged, Raise,
+    Raised, Register, Registered, Released, Renew, Renewed, Steer, Steered,
 };
 use roost_store::{EmbeddedStore, Store};
 use tokio::sync::mpsc;
@@ -125,6 +125,19 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// The store's clock goes on until it shows more than `ms`.
+    pub(super) async fn pass_beyond(&mut self, ms: u64) {
+        match self {
+            Self::Specification(it) => it.now = it.now.max(ms + 1),
+            Self::Store { behind: Behind::Memory { clock, .. }, .. } => {
+                clock.fetch_max(ms + 1, Ordering::SeqCst);
+            }
+            Self::Store { store, .. } => {
+                until("the clock went on", || async { store.now_ms().await.is_ok_and(|now| now > ms) }).await;
+            }
+        }
+    }
+
     pub(super) async fn restart(&mut self) {
         match self {
             Self::Specification(it) => {
@@ -161,10 +174,28 @@ impl<'a> Engine<'a> {
         match self {
             Self::Specification(it) => it.step(renew.report.node.bucket(), |bucket, now| {
                 let answer = bucket.renew(&renew, now);
-                let is_told = matches!(answer, Renewed::Yes { .. });
-                (answer, is_told.then(|| Event::Reported(Box::new(renew.report.clone()))))
+                let Renewed::Yes { steering, .. } = answer else { return (answer, None) };
+                let mut report = renew.report.clone();
+                if let Some(steering) = steering {
+                    report.steer(steering);
+                }
+                (answer, Some(Event::Reported(Box::new(report))))
             }),
             Self::Store { store, .. } => store.renew(renew).await.unwrap(),
+        }
+    }
+
+    pub(super) async fn steer(&mut self, steer: Steer) -> Steered {
+        match self {
+            Self::Specification(it) => it.step(steer.node.bucket(), |bucket, now| bucket.steer(&steer, now)),
+            Self::Store { store, .. } => store.steer(steer).await.unwrap(),
+        }
+    }
+
+    pub(super) async fn purge(&mut self, node: &NodeId, run: &Run) -> Purged {
+        match self {
+            Self::Specification(it) => it.step(node.bucket(), |bucket, now| bucket.purge(node, run, now)),
+            Self::Store { store, .. } => store.purge(node, run).await.unwrap(),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use roost_proto::report::Mode;
+
 use crate::made::LONG_MS;
 
 /// One of three rooms of one bucket.
@@ -20,6 +22,19 @@ pub(super) enum Operation {
         node: Node,
         which: usize,
         lease_ms: u64,
+        old_run: bool,
+        /// How many plans ago the node heard of one last; none: never.
+        plan: Option<usize>,
+    },
+    Steer {
+        node: Node,
+        mode: Mode,
+        /// How many plans ago the caller heard of one last.
+        seen: usize,
+        old_run: bool,
+    },
+    Purge {
+        node: Node,
         old_run: bool,
     },
     Leave {
@@ -114,8 +129,13 @@ fn leases() -> impl Strategy<Value = Operation> {
     prop_oneof![
         4 => (0..2usize, prop::bool::weighted(0.2), lease())
             .prop_map(|(node, other_process, lease_ms)| Operation::Register { node, other_process, lease_ms }),
-        4 => (0..2usize, 0..4usize, lease(), old_run())
-            .prop_map(|(node, which, lease_ms, old_run)| Operation::Renew { node, which, lease_ms, old_run }),
+        4 => (0..2usize, 0..4usize, lease(), old_run(), prop::option::weighted(0.7, 0..3usize)).prop_map(
+            |(node, which, lease_ms, old_run, plan)| Operation::Renew { node, which, lease_ms, old_run, plan }
+        ),
+        3 => (0..2usize, 0..Mode::ALL.len(), prop_oneof![4 => Just(0usize), 1 => 1..3usize], old_run()).prop_map(
+            |(node, mode, seen, old_run)| Operation::Steer { node, mode: Mode::ALL[mode], seen, old_run }
+        ),
+        1 => (0..2usize, old_run()).prop_map(|(node, old_run)| Operation::Purge { node, old_run }),
         1 => (0..2usize, 0..4usize, old_run())
             .prop_map(|(node, which, old_run)| Operation::Leave { node, which, old_run }),
         1 => (0..2usize).prop_map(|node| Operation::Leases { node }),

@@ -2,10 +2,12 @@
 
 use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
+use roost_proto::report::Mode;
 use roost_proto::room::{Claim, ClaimState, Expected, Run};
+use roost_proto::steer::Steering;
 use roost_store::operation::{
-    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Leave, Opened, Prolonged, Raise, Raised, Register,
-    Registered, Released, Renew, Renewed,
+    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Leave, Opened, Prolonged, Purged, Raise, Raised,
+    Register, Registered, Released, Renew, Renewed, Steer, Steered,
 };
 
 use super::engine::Engine;
@@ -23,6 +25,8 @@ pub(super) struct Party<'a> {
     /// In the order in which they were given; each is higher than those before.
     epochs: Vec<u64>,
     incarnations: [Vec<u64>; 2],
+    /// What was wanted of each node, plan after plan.
+    plans: [Vec<Steering>; 2],
     /// Every claim that was written, with those of other rooms.
     past: Vec<Claim>,
 }
@@ -52,6 +56,7 @@ impl<'a> Party<'a> {
             runs,
             epochs: Vec::new(),
             incarnations: [Vec::new(), Vec::new()],
+            plans: [Vec::new(), Vec::new()],
             past: Vec::new(),
         }
     }
@@ -70,7 +75,7 @@ impl<'a> Party<'a> {
         told.sort_by_key(|event| match event {
             Event::Claimed { .. } | Event::Released { .. } => None,
             Event::Reported(report) => Some(report.node.clone()),
-            Event::Left { node, .. } => Some(node.clone()),
+            Event::Left { node, .. } | Event::Steered { node, .. } | Event::Purged { node } => Some(node.clone()),
         });
         told.iter().map(|event| self.event(event)).collect()
     }
@@ -104,6 +109,7 @@ impl<'a> Party<'a> {
             | Operation::Renew { .. }
             | Operation::Leave { .. }
             | Operation::Leases { .. } => self.apply_to_lease(operation).await,
+            Operation::Steer { .. } | Operation::Purge { .. } => self.apply_to_steering(operation).await,
             _ => self.apply_to_room(operation).await,
         }
     }
@@ -131,21 +137,22 @@ impl<'a> Party<'a> {
                     lease_ms,
                 };
                 match self.engine.register(register).await {
-                    Registered::Yes { incarnation, .. } => {
+                    Registered::Yes { incarnation, steering, .. } => {
                         self.incarnations[node].push(incarnation.0);
                         assert!(self.incarnations[node].is_sorted_by(|a, b| a < b), "incarnations grow");
-                        format!("yes {}", self.incarnations[node].len())
+                        format!("yes {} {}", self.incarnations[node].len(), self.steering_text(node, steering))
                     }
                     Registered::Taken { .. } => "taken".to_owned(),
                     Registered::NewRun { run } => self.new_run(&run),
                 }
             }
-            Operation::Renew { node, which, lease_ms, old_run } => {
+            Operation::Renew { node, which, lease_ms, old_run, plan } => {
                 let incarnation = self.incarnation(node, which);
-                let report = made::report(self.nodes[node].as_str(), incarnation, lease_ms);
+                let mut report = made::report(self.nodes[node].as_str(), incarnation, lease_ms);
+                report.steering = plan.and_then(|ago| self.plan(node, ago));
                 let run = self.run(self.nodes[node].bucket(), old_run);
                 match self.engine.renew(Renew { run, report }).await {
-                    Renewed::Yes { .. } => "yes".to_owned(),
+                    Renewed::Yes { steering, .. } => format!("yes {}", self.steering_text(node, steering)),
                     Renewed::Lapsed => "lapsed".to_owned(),
                     Renewed::NewRun { run } => self.new_run(&run),
                 }
@@ -165,6 +172,37 @@ impl<'a> Party<'a> {
                 leases.iter().map(|one| lease(one.incarnation, one.lapsed)).collect()
             }
             _ => unreachable!("only what concerns leases comes here"),
+        }
+    }
+
+    async fn apply_to_steering(&mut self, operation: &Operation) -> String {
+        match *operation {
+            Operation::Steer { node, mode, seen, old_run } => {
+                // A plan that was purged or lost is not known to be below the next one.
+                self.engine.pass_beyond(self.plan(node, 0).map_or(0, |last| last.plan)).await;
+                let run = self.run(self.nodes[node].bucket(), old_run);
+                let seen_plan = self.plan(node, seen).map_or(0, |seen| seen.plan);
+                let drain = (mode == Mode::Draining).then_some(made::DRAIN);
+                let steer = Steer { node: self.nodes[node].clone(), run, seen_plan, mode, drain };
+                match self.engine.steer(steer).await {
+                    Steered::Yes { steering } => {
+                        self.plans[node].push(steering);
+                        assert!(self.plans[node].is_sorted_by(|a, b| a.plan < b.plan), "plans grow");
+                        format!("yes {}", self.steering_text(node, Some(steering)))
+                    }
+                    Steered::No { current } => format!("no {}", self.steering_text(node, Some(current))),
+                    Steered::NewRun { run } => self.new_run(&run),
+                }
+            }
+            Operation::Purge { node, old_run } => {
+                let run = self.run(self.nodes[node].bucket(), old_run);
+                match self.engine.purge(&self.nodes[node], &run).await {
+                    Purged::Yes => "purged".to_owned(),
+                    Purged::Held { .. } => "held".to_owned(),
+                    Purged::NewRun { run } => self.new_run(&run),
+                }
+            }
+            _ => unreachable!("only what concerns steering comes here"),
         }
     }
 
@@ -339,6 +377,16 @@ impl<'a> Party<'a> {
         Incarnation(self.incarnations[node].iter().rev().nth(which).copied().unwrap_or(which as u64))
     }
 
+    fn plan(&self, node: usize, ago: usize) -> Option<Steering> {
+        self.plans[node].iter().rev().nth(ago).copied()
+    }
+
+    fn steering_text(&self, node: usize, steering: Option<Steering>) -> String {
+        let Some(steering) = steering else { return "unsteered".to_owned() };
+        let position = self.plans[node].iter().position(|other| other.plan == steering.plan);
+        format!("p{position:?} {:?} {:?}", steering.mode, steering.drain)
+    }
+
     fn no(&self, current: Option<&Claim>) -> String {
         current.map_or("nothing".to_owned(), |claim| self.text(claim))
     }
@@ -376,9 +424,15 @@ impl<'a> Party<'a> {
             }
             Event::Released { key, epoch } => format!("released {key} {}", self.epoch_text(*epoch)),
             Event::Reported(report) => {
-                format!("reported {} {:?}", report.node, incarnation(&report.node, report.incarnation))
+                let steering = self.steering_text(usize::from(report.node != self.nodes[0]), report.steering);
+                let incarnation = incarnation(&report.node, report.incarnation);
+                format!("reported {} {incarnation:?} {:?} {steering}", report.node, report.mode)
             }
             Event::Left { node, incarnation: left } => format!("left {node} {:?}", incarnation(node, *left)),
+            Event::Steered { node, steering } => {
+                format!("steered {node} {}", self.steering_text(usize::from(*node != self.nodes[0]), Some(*steering)))
+            }
+            Event::Purged { node } => format!("purged {node}"),
         }
     }
 }
