@@ -197,12 +197,21 @@ impl Sessions {
         }
         let late = |_| StoreError::Unavailable { reason: "no connection in time".to_owned() };
         let attempt = async || {
-            let prepared = timeout(self.timeout, self.prepare(shard)).await.map_err(late).flatten();
+            let prepared = timeout(self.timeout, self.prepare_or_again(shard)).await.map_err(late).flatten();
             let session = Arc::new(prepared.inspect_err(|_| self.look_again())?);
             slot.set(session.clone());
             Ok(session)
         };
         slot.attempts.until(|| slot.live(), attempt).await
+    }
+
+    /// A connection that breaks before anything was asked on it says little of the server: it is made once more, in the
+    /// same time, before all who wait for it are told.
+    async fn prepare_or_again(&self, shard: &Shard) -> Result<Session, StoreError> {
+        match self.prepare(shard).await {
+            Err(StoreError::Unavailable { .. }) => self.prepare(shard).await,
+            prepared => prepared,
+        }
     }
 
     async fn prepare(&self, shard: &Shard) -> Result<Session, StoreError> {

@@ -86,6 +86,15 @@ async fn while_a_server_is_silent_calls_are_unknown_then_unavailable_and_never_r
 }
 
 #[tokio::test]
+async fn a_connection_that_breaks_before_it_is_ready_is_made_once_more() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let store = RedisStore::new(&proxy.url(), &settings()).unwrap();
+    proxy.break_next();
+    store.runs().await.unwrap();
+}
+
+#[tokio::test]
 async fn half_open_connections_are_given_up_and_made_anew() {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port()).await;

@@ -1,6 +1,8 @@
 //! A proxy on loopback between a store and its server, which can be told to be slow or silent.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +24,7 @@ pub(crate) enum Passage {
 pub(crate) struct Proxy {
     address: SocketAddr,
     passage: watch::Sender<Passage>,
+    breaks_next: Arc<AtomicBool>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
@@ -30,8 +33,13 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (passage, passing) = watch::channel(Passage::Open);
+        let breaks_next = Arc::new(AtomicBool::new(false));
+        let breaks = breaks_next.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                if breaks.swap(false, Ordering::Relaxed) {
+                    continue;
+                }
                 let passing = passing.clone();
                 tokio::spawn(async move {
                     // While it is silent a connection is taken by the system's backlog, and no more.
@@ -45,11 +53,16 @@ impl Proxy {
                 });
             }
         });
-        Self { address, passage, accepting }
+        Self { address, passage, breaks_next, accepting }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("redis://{}", self.address)
+    }
+
+    /// Takes the next connection, and ends it at once.
+    pub(crate) fn break_next(&self) {
+        self.breaks_next.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn set(&self, passage: Passage) {
