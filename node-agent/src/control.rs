@@ -141,6 +141,7 @@ fn room_documents(state: &State, inside: &[RoomReport]) -> Vec<RoomDocument> {
                 HoldState::Open => "open",
                 HoldState::Moving => "moving",
                 HoldState::Wanted { .. } => "wanted",
+                HoldState::Provisional => "provisional",
             },
             epoch: hold.epoch,
             worker: report.map(|report| report.worker),

@@ -177,13 +177,14 @@ impl AgentMetrics {
             self.lease_left.set(whole(left_ms) as f64 / 1_000.0);
             self.participants.set(i64::from(state.guests));
             self.releases.set(whole(state.holdings.releases_len() as u64));
-            let mut counts = [("opening", 0), ("open", 0), ("wanted", 0), ("moving", 0)];
+            let mut counts = [("opening", 0), ("open", 0), ("wanted", 0), ("moving", 0), ("provisional", 0)];
             for (_, hold) in state.holdings.iter() {
                 let at = match hold.state {
                     HoldState::Opening => 0,
                     HoldState::Open => 1,
                     HoldState::Wanted { .. } => 2,
                     HoldState::Moving => 3,
+                    HoldState::Provisional => 4,
                 };
                 counts[at].1 += 1;
             }

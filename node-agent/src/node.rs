@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 use roost_agent_core::cadence::Cadence;
 use roost_agent_core::hold::{Held, Holdings, OpenFailure};
 use roost_agent_core::lease::Lease;
-use roost_proto::hash::BUCKETS;
+use roost_agent_core::runs::Runs;
 use roost_proto::id::{Incarnation, NodeId, PeerId, RoomKey};
 use roost_proto::report::{Host, Mode};
 use roost_proto::room::Run;
@@ -52,8 +52,7 @@ pub(crate) struct State {
     pub(crate) steering: Option<Steering>,
     /// Told to stop: takes nobody any more.
     pub(crate) leaving: bool,
-    /// The run of each bucket, as last heard; empty before the store was reached.
-    runs: Vec<Run>,
+    pub(crate) runs: Runs,
     /// The stores in which the node had a lease, the current one last.
     stores: Vec<String>,
     /// Participants who were admitted and are not gone.
@@ -75,7 +74,7 @@ impl Node {
             cadence: Cadence::new(clock::now()),
             steering: None,
             leaving: false,
-            runs: Vec::new(),
+            runs: Runs::new(id.bucket()),
             stores: Vec::new(),
             guests: 0,
             inside: BTreeMap::new(),
@@ -111,7 +110,7 @@ impl Node {
 
     /// The store has told the run of a bucket in passing: what follows from a new one is begun at once.
     pub(crate) fn note_run(&self, bucket: u8, run: Run) {
-        self.with(|state, _| state.note_run(bucket, run));
+        self.with(|state, now| state.note_run(bucket, run, now));
         // The lease is in one bucket; another one's new run is no reason for it to be taken anew.
         self.assert_wanted.notify_one();
         self.report_wanted.notify_one();
@@ -126,58 +125,41 @@ impl Node {
 impl State {
     /// The run that a bucket is believed to be in; none before the store was reached.
     pub(crate) fn run(&self, bucket: u8) -> Option<Run> {
-        self.runs.get(usize::from(bucket)).cloned()
-    }
-
-    /// The runs of all buckets; none before the store was reached.
-    pub(crate) fn runs(&self) -> &[Run] {
-        &self.runs
+        self.runs.get(bucket).cloned()
     }
 
     /// The run of the node's own bucket, where its lease is.
     pub(crate) fn own_run(&self) -> Option<Run> {
-        self.run(self.node.bucket())
+        self.runs.own().cloned()
     }
 
     /// Takes in the runs of all buckets. True if the lease is void by it.
-    pub(crate) fn note_runs(&mut self, runs: Vec<Run>) -> bool {
-        if runs.len() != usize::from(BUCKETS) {
-            return false;
-        }
-        if self.runs.is_empty() {
-            self.runs = runs;
-            return false;
-        }
-        let mut void = false;
-        for (bucket, run) in (0..BUCKETS).zip(runs) {
-            void |= self.note_run(bucket, run);
-        }
-        void
+    pub(crate) fn note_runs(&mut self, runs: Vec<Run>, now: Millis) -> bool {
+        self.runs.hear_all(runs, &mut self.lease, &mut self.holdings, now)
     }
 
-    /// Takes in the run of one bucket. In a new one every room of it is to be asserted, under its old deadline until then
-    /// (rule 16); a new run of the node's own bucket voids its lease, and with it all rooms are to be asserted. True in that case.
-    pub(crate) fn note_run(&mut self, bucket: u8, run: Run) -> bool {
-        let Some(known) = self.runs.get_mut(usize::from(bucket)).filter(|known| **known != run) else { return false };
-        *known = run;
-        let until = self.lease.deadline().unwrap_or_default();
-        self.holdings.suspend_bucket(bucket, until);
-        if bucket != self.node.bucket() {
-            return false;
-        }
-        match self.lease.incarnation() {
-            Some(incarnation) => {
-                self.lease.ended(incarnation);
-                self.holdings.suspend_all(until);
-                true
-            }
-            None => false,
-        }
+    /// Takes in the run of one bucket. True if the lease is void by it.
+    pub(crate) fn note_run(&mut self, bucket: u8, run: Run, now: Millis) -> bool {
+        self.runs.hear(bucket, run, &mut self.lease, &mut self.holdings, now)
     }
 
     /// Takes in the run of the node's own bucket, as [`Self::note_run`].
-    pub(crate) fn note_own_run(&mut self, run: Run) -> bool {
-        self.note_run(self.node.bucket(), run)
+    pub(crate) fn note_own_run(&mut self, run: Run, now: Millis) -> bool {
+        self.note_run(self.node.bucket(), run, now)
+    }
+
+    /// How long until a room that was asserted provisionally may be confirmed (rule 18); none if there is none.
+    pub(crate) fn confirm_in_ms(&self, replaced_ms: u64, now: Millis) -> Option<u64> {
+        let lease_ms = self.lease.lease_ms();
+        let left = |held: Held| self.runs.grace_left_ms(held.room.bucket(), lease_ms, replaced_ms, now);
+        self.holdings.provisional().map(left).min()
+    }
+
+    /// The rooms that may be confirmed: the node's own grace in their buckets is over.
+    pub(crate) fn to_confirm(&self, replaced_ms: u64, now: Millis) -> Vec<Held> {
+        let lease_ms = self.lease.lease_ms();
+        let is_over = |held: &Held| self.runs.grace_left_ms(held.room.bucket(), lease_ms, replaced_ms, now) == 0;
+        self.holdings.provisional().filter(is_over).collect()
     }
 
     /// Takes note of the store that the node registers in.

@@ -50,7 +50,6 @@ fn no_seed_breaks_an_invariant() {
 /// Seeds that have broken an invariant, each with what was wrong.
 const FOUND: &[(u64, &str)] = &[
     (94, "a node gave up a room that an assertion of its own, whose answer was lost, had got back"),
-    (130, "a lapsed node admits under its old epoch in a new run: excused as long as rule 18 is not kept"),
     (219, "a scheduler took the lag of its own watch for a node's silence, after the store's clock was set forward"),
 ];
 

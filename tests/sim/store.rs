@@ -1,6 +1,6 @@
 //! The store: the specification of ownership, and what a server around it may do: restart, be emptied, or come back old.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use roost_proto::event::Event;
 use roost_proto::hash::BUCKETS;
@@ -50,9 +50,8 @@ pub(crate) struct Store {
     pub(crate) ahead_ms: u64,
     /// When its run began.
     pub(crate) began: Millis,
-    /// Rooms that a node whose lease had lapsed has got back in a new run under their old epoch. Rule 18 would have it
-    /// wait and confirm them under a higher one; as long as that is not kept, such a room may come to two nodes.
-    pub(crate) revived: BTreeSet<RoomKey>,
+    /// Records that were asserted provisionally, as far as nothing was written since.
+    provisional: BTreeMap<RoomKey, Claim>,
 }
 
 #[derive(Debug)]
@@ -75,7 +74,7 @@ impl Store {
             door: Door::Open,
             ahead_ms: 0,
             began: Millis(0),
-            revived: BTreeSet::new(),
+            provisional: BTreeMap::new(),
         }
     }
 
@@ -87,6 +86,11 @@ impl Store {
     /// The room's claim at this moment.
     pub(crate) fn claim(&self, room: &RoomKey, now: Millis) -> Option<&Claim> {
         self.buckets[usize::from(room.bucket())].read(room, self.clock(now))
+    }
+
+    /// Whether the claim is there provisionally: its node admits nobody, and gives way to a higher epoch (rule 18).
+    pub(crate) fn is_provisional(&self, room: &RoomKey, claim: &Claim) -> bool {
+        self.provisional.get(room) == Some(claim)
     }
 
     /// How many claims there are.
@@ -197,11 +201,10 @@ impl Store {
             }
             NodeOperation::Assert(assert) => {
                 let (answer, event) = self.of(&assert.held.room).assert(&assert, now);
-                // Incarnations are at least the store's time when they were given.
-                let is_earlier = assert.held.incarnation.0 < self.clock(self.began);
-                let is_lapsed = is_earlier && assert.held.incarnation != assert.incarnation;
-                if is_lapsed && answer == (Asserted::Yes { epoch: assert.held.epoch }) {
-                    self.revived.insert(assert.held.room);
+                if let (Asserted::Yes { provisional: true, .. }, Some(Event::Claimed { key, claim, .. })) =
+                    (&answer, &event)
+                {
+                    self.provisional.insert(key.clone(), claim.clone());
                 }
                 (NodeAnswer::Asserted(answer), event)
             }

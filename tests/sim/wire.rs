@@ -39,6 +39,8 @@ pub(crate) enum Timer {
     Tick,
     Watch,
     Assert,
+    /// The grace of a provisional assertion may be over.
+    Confirm,
     Release,
     LookAgain(u64),
     /// Somebody who was let in has their transport.

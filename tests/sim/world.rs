@@ -102,10 +102,7 @@ impl World {
         self.agents.iter().flatten().flat_map(move |agent| {
             let now = agent.now(self.wire.now);
             let admits = move |room: &RoomKey, opened_as| agent.holdings.admits(room, opened_as, &agent.lease, now);
-            let open = agent
-                .holdings
-                .iter()
-                .filter(move |(room, hold)| admits(room, hold.opened_as) && !self.store.revived.contains(*room));
+            let open = agent.holdings.iter().filter(move |(room, hold)| admits(room, hold.opened_as));
             open.map(move |(room, hold)| Home { room, agent, epoch: hold.epoch })
         })
     }

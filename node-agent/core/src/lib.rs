@@ -8,4 +8,5 @@ pub mod cadence;
 pub mod hold;
 pub mod inbox;
 pub mod lease;
+pub mod runs;
 pub mod sample;

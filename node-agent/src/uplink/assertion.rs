@@ -1,4 +1,5 @@
-//! Asserts the node's rooms again after a lapse, or in a new run of the store (rules 9 and 16 to 20).
+//! Asserts the node's rooms again after a lapse, or in a new run of the store, and confirms what it could assert only
+//! provisionally (rules 9 and 16 to 20).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use roost_proto::hash::BUCKETS;
 use roost_proto::id::{Epoch, Incarnation};
 use roost_proto::room::{Claim, ClaimState, Run};
 use roost_store::NodeStore;
-use roost_store::operation::{Assert, Asserted, Raise};
+use roost_store::operation::{Assert, Asserted, Raise, Right};
 
 use super::lost;
 use super::pace::Pace;
@@ -37,12 +38,18 @@ pub(crate) struct Assertion {
     pub(crate) raised: Option<(Incarnation, Vec<Run>)>,
 }
 
+/// A room, and what the store is asked about it.
+struct Ask {
+    held: Held,
+    asked: Assert,
+}
+
 impl Assertion {
     /// Asserts whenever there is something to assert, for ever.
     pub(crate) async fn run(mut self) {
         let mut pace = Pace::default();
         loop {
-            self.node.assert_wanted.notified().await;
+            self.until_wanted().await;
             while !self.assert_all().await {
                 sleep(pace.next()).await;
             }
@@ -50,20 +57,55 @@ impl Assertion {
         }
     }
 
+    /// Until there is something to assert, or the grace of a provisional assertion is over.
+    async fn until_wanted(&self) {
+        let replaced_ms = self.store.replaced_ms();
+        let confirm_in_ms = self.node.with(|state, now| state.confirm_in_ms(replaced_ms, now));
+        let wanted = self.node.assert_wanted.notified();
+        match confirm_in_ms {
+            Some(ms) => drop(timeout(Duration::from_millis(ms), wanted).await),
+            None => wanted.await,
+        }
+    }
+
     /// Asks once for each room. True if nothing is left, or nothing can be done before the next registration.
     async fn assert_all(&mut self) -> bool {
-        let (wanted, incarnation) = self.node.with(|state, _| (state.holdings.wanted(), state.lease.incarnation()));
-        let Some(incarnation) = incarnation else { return true };
-        let runs = self.node.with(|state, _| state.runs().to_vec());
-        if self.raised.as_ref() != Some(&(incarnation, runs.clone())) {
+        let (is_registered, raised) = self.node.with(|state, _| {
+            let incarnation = state.lease.incarnation();
+            (incarnation.is_some(), incarnation.map(|incarnation| (incarnation, state.runs.all())))
+        });
+        if !is_registered {
+            return true;
+        }
+        if self.raised != raised {
             if !self.raise_all().await {
                 return false;
             }
-            self.raised = Some((incarnation, runs));
+            self.raised = raised;
         }
+        let asks = self.asks();
         let this = &*self;
-        stream::iter(wanted).for_each_concurrent(AT_ONCE, |held| this.assert(held, incarnation)).await;
-        self.node.with(|state, _| state.holdings.wanted().is_empty())
+        stream::iter(asks).for_each_concurrent(AT_ONCE, |ask| this.assert(ask)).await;
+        self.asks().is_empty()
+    }
+
+    /// What is to be asked at this moment.
+    fn asks(&self) -> Vec<Ask> {
+        let replaced_ms = self.store.replaced_ms();
+        self.node.with(|state, now| {
+            let Some(incarnation) = state.lease.incarnation() else { return Vec::new() };
+            let right = |held: &Held| match state.holdings.get(&held.room) {
+                Some(hold) if hold.lapsed => Right::Provisional,
+                _ => Right::Sure,
+            };
+            let wanted = state.holdings.wanted().into_iter().map(|held| (right(&held), held));
+            let due = state.to_confirm(replaced_ms, now).into_iter().map(|held| (Right::Confirming, held));
+            let ask = |(right, held): (Right, Held)| {
+                let asked = Assert { held: state.holding(&held)?, incarnation, right };
+                Some(Ask { held, asked })
+            };
+            wanted.chain(due).filter_map(ask).collect()
+        })
     }
 
     /// Posts the highest epoch that this node knows of each bucket, before anything is asserted there (rule 20).
@@ -90,15 +132,23 @@ impl Assertion {
         true
     }
 
-    async fn assert(&self, held: Held, incarnation: Incarnation) {
-        let Some(holding) = self.node.with(|state, _| state.holding(&held)) else { return };
-        let asked = self.store.assert(Assert { held: holding, incarnation });
-        match timeout(ANSWER_WITHIN, asked).await {
-            Ok(Ok(Asserted::Yes { epoch })) => {
+    async fn assert(&self, ask: Ask) {
+        let Ask { held, asked } = ask;
+        let (run, right, incarnation) = (asked.held.run.clone(), asked.right, asked.incarnation);
+        let bucket = held.room.bucket();
+        let answer = timeout(ANSWER_WITHIN, self.store.assert(asked)).await;
+        if self.node.with(|state, _| state.run(bucket)) != Some(run) {
+            // Of a run that is over: it is asked again in the next one.
+            return;
+        }
+        match answer {
+            Ok(Ok(Asserted::Yes { epoch, provisional })) => {
                 let offer = Offer { incarnation, epoch };
-                self.node.with(|state, _| state.holdings.asserted(&held, offer, &state.lease));
-                self.metrics.rooms_asserted.inc();
-                tracing::info!(room = %held.room, before = %held.epoch, %epoch, "the room is this node's again");
+                self.node.with(|state, _| state.holdings.asserted(&held, offer, provisional, &state.lease));
+                if right != Right::Confirming {
+                    self.metrics.rooms_asserted.inc();
+                }
+                tracing::info!(room = %held.room, before = %held.epoch, %epoch, provisional, "the room is this node's again");
             }
             Ok(Ok(Asserted::No { current })) => {
                 if self.is_found(&held, current.as_ref()) {
@@ -110,7 +160,7 @@ impl Assertion {
                 }
             }
             Ok(Ok(Asserted::NewRun { run })) => {
-                self.node.note_run(held.room.bucket(), run);
+                self.node.note_run(bucket, run);
             }
             Ok(Err(error)) => {
                 tracing::debug!(room = %held.room, error = %causes(&error), "the store did not take an assertion");

@@ -147,7 +147,7 @@ impl Renewal {
     /// Makes a new connection where one is needed, and learns the runs of the store (rule 1).
     async fn reconnect(&self) -> Result<(), StoreError> {
         let runs = self.store.runs().await;
-        let noted = runs.map(|runs| self.node.with(|state, _| state.note_runs(runs)));
+        let noted = runs.map(|runs| self.node.with(|state, now| state.note_runs(runs, now)));
         self.node.assert_wanted.notify_one();
         if noted? {
             tracing::warn!("the store begins a new run: the lease is taken anew");
@@ -167,7 +167,7 @@ impl Renewal {
 
     async fn register(&mut self) -> Result<(), Trouble> {
         let runs = self.store.runs().await?;
-        self.node.with(|state, _| state.note_runs(runs));
+        self.node.with(|state, now| state.note_runs(runs, now));
         let identity = self.within(self.store.identity()).await?;
         let (register, sent) = self.node.with(|state, now| {
             let register = state.own_run().map(|run| Register {
@@ -191,7 +191,7 @@ impl Renewal {
             }
             Registered::Taken { until_store_ms } => Err(Trouble::Taken(until_store_ms)),
             Registered::NewRun { run } => {
-                self.node.with(|state, _| state.note_own_run(run));
+                self.node.with(|state, now| state.note_own_run(run, now));
                 Err(Trouble::Changed)
             }
         }
@@ -277,7 +277,7 @@ fn settle(
             ("lapsed", Ok(()))
         }
         Ok(Renewed::NewRun { run }) => {
-            state.note_own_run(run);
+            state.note_own_run(run, now);
             ("new_run", Ok(()))
         }
         Err(error @ StoreError::Refused { .. }) => {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use roost_agent_core::hold::{Offer, State as HoldState};
+use roost_agent_core::hold::{Offer, State as HoldState, Verdict};
 use roost_agent_core::sample::Sampler;
 use roost_proto::command::{Action, Command};
 use roost_proto::error::{Code, Problem};
@@ -62,6 +62,24 @@ async fn in_a_new_run_of_the_store_the_lease_is_taken_anew_and_rooms_keep_their_
     assert_eq!(after.epoch, before.epoch);
     let claim = agent.store.read(&room("standup")).await.expect("in memory").expect("asserted");
     assert_eq!((claim.epoch, claim.state, claim.incarnation), (before.epoch, ClaimState::Open, after.incarnation));
+}
+
+#[tokio::test]
+async fn a_node_that_lapsed_before_a_new_run_admits_under_a_new_epoch_after_its_grace() {
+    let agent = Agent::new();
+    let before = agent.open_before_a_lapse("standup").await;
+    agent.store.restart();
+    let _tasks = agent.start();
+    let hold = |state: HoldState| agent.hold("standup").filter(|(now, _)| *now == state);
+    let (_, incarnation) = until("it is asserted provisionally", || hold(HoldState::Provisional)).await;
+    let claim = agent.store.read(&room("standup")).await.expect("in memory").expect("asserted");
+    assert_eq!((claim.epoch, claim.state, claim.incarnation), (before.epoch, ClaimState::Open, incarnation));
+    let knock = |offer| agent.node.with(|state, now| state.holdings.knock(&room("standup"), offer, &state.lease, now));
+    assert_eq!(knock(None), Verdict::Suspended);
+    assert!(agent.node.with(|state, now| state.to_confirm(0, now)).is_empty(), "its grace has begun just now");
+    let after = agent.until_held("standup", before.incarnation).await;
+    assert!(after.epoch > before.epoch);
+    assert_eq!(knock(None), Verdict::Admit { opened_as: before.epoch });
 }
 
 #[tokio::test]
@@ -246,6 +264,15 @@ impl Agent {
         );
         tasks.spawn(Commands { node, store, inside: inside_too, metrics: metrics_too }.run());
         tasks
+    }
+
+    /// Opens a room, and loses the lease; nothing runs afterwards.
+    async fn open_before_a_lapse(&self, name: &str) -> Offer {
+        let tasks = self.start();
+        let offer = self.open(name).await;
+        drop(tasks);
+        self.node.with(|state, _| state.lapsed(offer.incarnation));
+        offer
     }
 
     /// Opens a room as the door does.

@@ -12,7 +12,7 @@ use roost_proto::room::{Claim, ClaimState, Expected, Run};
 
 use crate::lease::Leases;
 use crate::operation::{
-    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Opened, Prolonged, Raise, Raised, Released,
+    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Opened, Prolonged, Raise, Raised, Released, Right,
 };
 use crate::steer::Kept;
 
@@ -28,7 +28,7 @@ pub struct Bucket {
     pub(crate) run: Run,
     /// The highest epoch that was given, asserted or heard of. It outlives the run as a lower bound (rule 2).
     counter: u64,
-    /// This run has given an epoch (rule 19).
+    /// Somebody's grace in this run is over (rule 19).
     closed: bool,
     rooms: BTreeMap<RoomKey, Record>,
     pub(crate) nodes: BTreeMap<NodeId, Leases>,
@@ -94,7 +94,7 @@ impl Bucket {
         if current != grant.seen.as_ref() {
             return (Granted::No { current: current.cloned() }, None);
         }
-        let epoch = self.give_epoch(now);
+        let epoch = self.next_epoch(true, now);
         let claim = Claim {
             run: self.run.clone(),
             epoch,
@@ -139,8 +139,11 @@ impl Bucket {
     }
 
     /// Asserts that a room is open at a node that holds or held it (rules 9, 17 to 19).
+    ///
+    /// A provisional assertion (rule 18) is an open record as any other; that nobody is admitted to it is for the node to
+    /// keep. Until the bucket closes a higher epoch replaces it, and it never takes an epoch that would close it.
     pub fn assert(&mut self, assert: &Assert, now: u64) -> Step<Asserted> {
-        let held = &assert.held;
+        let (held, right) = (&assert.held, assert.right);
         if let Some(run) = self.other_run(&held.run) {
             return (Asserted::NewRun { run }, None);
         }
@@ -149,24 +152,31 @@ impl Bucket {
             return (Asserted::No { current }, None);
         }
         let wanted = Holding { incarnation: assert.incarnation, ..held.clone() };
-        let is_open = current.as_ref().is_some_and(|claim| claim.state == ClaimState::Open);
-        let epoch = match &current {
+        let is_provisional = right == Right::Provisional;
+        // Rules 17 to 19: before somebody's grace has ended, an epoch of an earlier run is as good as it was.
+        let keeps = !self.closed && right != Right::Confirming;
+        let epoch = match current.as_ref().map(|claim| (claim, claim.state == ClaimState::Open)) {
             // Done already; the answer was lost.
-            Some(claim) if is_open && is_held(claim, &wanted) => return (Asserted::Yes { epoch: claim.epoch }, None),
-            // Rules 17 to 19: before the run has given an epoch, an epoch of an earlier run is as good as it was.
-            None if !self.closed => held.epoch,
-            Some(claim) if !self.closed && claim.epoch < held.epoch => held.epoch,
-            // Rule 9: what was this node's before its lease lapsed, or is nobody's, is its own in a new generation.
-            Some(claim) if is_open && is_held(claim, held) => self.give_epoch(now),
-            None => self.give_epoch(now),
-            // Rule 9 was done already; the answer, which had the new epoch, was lost.
-            Some(claim)
-                if is_open && is_held(claim, &Holding { epoch: claim.epoch, ..wanted }) && claim.epoch > held.epoch =>
-            {
-                return (Asserted::Yes { epoch: claim.epoch }, None);
+            Some((claim, true)) if right != Right::Confirming && is_held(claim, &wanted) => {
+                return (Asserted::Yes { epoch: claim.epoch, provisional: is_provisional }, None);
             }
+            // Done already, with a new epoch; the answer, which had it, was lost.
+            Some((claim, true))
+                if claim.epoch > held.epoch && is_held(claim, &Holding { epoch: claim.epoch, ..wanted }) =>
+            {
+                return (Asserted::Yes { epoch: claim.epoch, provisional: false }, None);
+            }
+            None if keeps => held.epoch,
+            Some((claim, _)) if keeps && claim.epoch < held.epoch => held.epoch,
+            // Its lease has lapsed once more; what it asserts stays provisional.
+            Some((claim, true)) if keeps && is_provisional && is_held(claim, held) => held.epoch,
+            // Rule 9: what was this node's before its lease lapsed, or is nobody's, is its own in a new generation. That
+            // closes nothing, for no grace need have passed. A confirmation does (rule 19).
+            Some((claim, true)) if is_held(claim, held) => self.next_epoch(right == Right::Confirming, now),
+            None => self.next_epoch(true, now),
             Some(_) => return (Asserted::No { current }, None),
         };
+        let provisional = is_provisional && epoch == held.epoch;
         self.counter = self.counter.max(epoch.0);
         let claim = Claim {
             run: self.run.clone(),
@@ -176,7 +186,7 @@ impl Bucket {
             incarnation: assert.incarnation,
         };
         let event = self.write(&held.room, claim, None, now);
-        (Asserted::Yes { epoch }, Some(event))
+        (Asserted::Yes { epoch, provisional }, Some(event))
     }
 
     /// Gives the room up, if it is this node's in this generation; else there is nothing to do (rule 10).
@@ -205,7 +215,8 @@ impl Bucket {
             }
             current => return (HandedOver::No { current: current.cloned() }, None),
         }
-        let epoch = self.give_epoch(now);
+        // The holder need not have waited for a grace: that closes nothing (rule 19).
+        let epoch = self.next_epoch(false, now);
         let claim = Claim {
             run: self.run.clone(),
             epoch,
@@ -242,9 +253,9 @@ impl Bucket {
     }
 
     /// An epoch above all that this bucket has given or heard of, and at least the store's time (rules 3 and 20).
-    /// From the first one on no epoch of an earlier run is accepted (rule 19).
-    fn give_epoch(&mut self, now: u64) -> Epoch {
-        self.closed = true;
+    /// One that closes the bucket is given after somebody's grace: no epoch of an earlier run is accepted after it (rule 19).
+    fn next_epoch(&mut self, closes: bool, now: u64) -> Epoch {
+        self.closed |= closes;
         self.counter = (self.counter + 1).max(now);
         Epoch(self.counter)
     }

@@ -35,7 +35,7 @@ pub trait NodeStore: std::fmt::Debug + Send + Sync + 'static {
     /// Opens a granted room for its first participant.
     async fn open(&self, holding: Holding) -> Result<Opened, StoreError>;
 
-    /// Re-asserts an open room after a lapse or a new run.
+    /// Re-asserts an open room after a lapse or a new run, or confirms that.
     async fn assert(&self, assert: Assert) -> Result<Asserted, StoreError>;
 
     /// Gives up a room.
@@ -52,6 +52,12 @@ pub trait NodeStore: std::fmt::Debug + Send + Sync + 'static {
 
     /// The commands for an incarnation, from now on. Ends when the store is lost; the caller subscribes again.
     async fn commands(&self, node: &NodeId, incarnation: Incarnation) -> Result<mpsc::Receiver<Command>, StoreError>;
+
+    /// How long a server that was replaced by another may go on answering its clients, in ms; 0 where none is ever
+    /// replaced. A grace waits for it (rules 15 and 18). Known once the store was reached.
+    fn replaced_ms(&self) -> u64 {
+        0
+    }
 
     /// The living schedulers.
     async fn schedulers(&self) -> Result<Vec<SchedulerEntry>, StoreError>;
@@ -93,12 +99,6 @@ pub trait Store: NodeStore {
     ///
     /// Ends when the store is lost or in a new run, or the reader fell behind; the caller watches again, from the start.
     async fn watch(&self) -> Result<mpsc::Receiver<Event>, StoreError>;
-
-    /// How long a server that was replaced by another may go on answering its clients, in ms; 0 where none is ever
-    /// replaced. A grace waits for it (rule 15). Known once the store was reached.
-    fn replaced_ms(&self) -> u64 {
-        0
-    }
 
     /// The reports that no watcher of this client was told of, because they cannot be used.
     fn dropped_reports(&self) -> &DroppedReports;

@@ -97,6 +97,28 @@ pub struct Assert {
     pub held: Holding,
     /// The incarnation under which it wants the room: the same if its lease never lapsed (rule 17).
     pub incarnation: Incarnation,
+    #[serde(default, skip_serializing_if = "Right::is_sure")]
+    pub right: Right,
+}
+
+/// What a node knows of its right to a room that it asserts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Right {
+    /// Its lease was not over when it first heard of the run, or it had the room in this run (rules 9 and 17).
+    #[default]
+    Sure,
+    /// Its lease was over: another may have been given the room since (rule 18).
+    Provisional,
+    /// The same, and the node's grace is over: the room is to be its own for good (rule 18). `held` is what it asserted.
+    Confirming,
+}
+
+impl Right {
+    /// Takes a reference, as serde wants it.
+    fn is_sure(&self) -> bool {
+        *self == Self::Sure
+    }
 }
 
 /// The answer to [`Assert`].
@@ -106,6 +128,9 @@ pub enum Asserted {
     /// Open here, in this generation: a new one after a lapse, the old one in a new run.
     Yes {
         epoch: Epoch,
+        /// Nobody may be admitted before it was confirmed (rule 18). A higher epoch may still take the room.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        provisional: bool,
     },
     /// The room is lost; `current` is who has it.
     No {

@@ -17,7 +17,7 @@ use roost_proto::uplink::{UplinkMessage, UplinkRequest};
 use roost_server::problem::other_methods;
 use roost_server::{ApiError, bearer, request_id, socket};
 use roost_store::StoreError;
-use roost_store::operation::{NodeAnswer, NodeOperation, Registered};
+use roost_store::operation::{Assert, NodeAnswer, NodeOperation, Registered, Right};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::interval;
@@ -223,6 +223,10 @@ async fn next_command(commands: &mut Option<mpsc::Receiver<Command>>) -> Option<
     }
 }
 
+fn in_grace(scheduler: &Scheduler, assert: &Assert) -> bool {
+    scheduler.view().grace.left_ms(assert.held.room.bucket(), scheduler.clock.now()) > 0
+}
+
 type Done = (u64, NodeAnswer, Option<mpsc::Receiver<Command>>);
 
 /// Does on the store what an agent asked for. The first registration or report on a connection brings the commands of its
@@ -248,6 +252,10 @@ async fn carry_out(scheduler: &Scheduler, request: UplinkRequest<NodeOperation>,
         }
         NodeOperation::Renew(renew) => store.renew(*renew).await.map(NodeAnswer::Renewed),
         NodeOperation::Open(holding) => store.open(holding).await.map(NodeAnswer::Opened),
+        // The agent's own grace knows only its own lease, and not what server is behind this scheduler (rule 18).
+        NodeOperation::Assert(assert) if assert.right == Right::Confirming && in_grace(scheduler, &assert) => {
+            Err(StoreError::Unavailable { reason: "the grace of the room's bucket is not over".to_owned() })
+        }
         NodeOperation::Assert(assert) => store.assert(assert).await.map(NodeAnswer::Asserted),
         NodeOperation::Release(holding) => store.release(holding).await.map(NodeAnswer::Released),
         NodeOperation::HandOver(hand_over) => store.hand_over(hand_over).await.map(NodeAnswer::HandedOver),

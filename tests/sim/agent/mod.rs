@@ -10,11 +10,11 @@ use roost_agent_core::cadence::Cadence;
 use roost_agent_core::hold::{Held, Holdings, Offer};
 use roost_agent_core::inbox::{self, Todo};
 use roost_agent_core::lease::{LEASE_MS, Lease};
-use roost_proto::hash::BUCKETS;
+use roost_agent_core::runs::Runs;
 use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
 use roost_proto::room::{Claim, Run};
 use roost_proto::time::Millis;
-use roost_store::operation::{Holding, NodeOperation, Raise};
+use roost_store::operation::{Assert, Holding, NodeOperation, Raise};
 
 use crate::message::{Ask, Body, Said, Ticket};
 use crate::wire::{Clock, Place, Timer, Wire};
@@ -37,8 +37,7 @@ pub(crate) struct Agent {
     pub(crate) lease: Lease,
     pub(crate) holdings: Holdings,
     cadence: Cadence,
-    /// The run of each bucket, as last heard; empty before the store was reached.
-    runs: Vec<Run>,
+    runs: Runs,
     /// The latest process of the store that was heard.
     store_life: u64,
     asked: BTreeMap<u64, Purpose>,
@@ -63,7 +62,7 @@ pub(crate) struct Agent {
 enum Purpose {
     Beat(uplink::Call),
     Raise,
-    Assert(Held, Incarnation),
+    Assert(Held, Assert),
     Release(Held),
     Open(RoomKey, Offer),
 }
@@ -87,7 +86,7 @@ impl Agent {
             lease: Lease::new(LEASE_MS),
             holdings: Holdings::default(),
             cadence: Cadence::new(clock.at(wire.now)),
-            runs: Vec::new(),
+            runs: Runs::new(node_id(number).bucket()),
             store_life: 0,
             asked: BTreeMap::new(),
             beat: uplink::Beat::default(),
@@ -162,6 +161,7 @@ impl Agent {
             Timer::Release => self.release_again(wire),
             Timer::Arrive(guest) => self.arrived(guest, wire),
             Timer::Leave(guest) => self.left(guest, wire),
+            Timer::Confirm => self.confirm_due(wire),
             Timer::Watch | Timer::LookAgain(_) => {}
         }
         self.after(wire);
@@ -176,7 +176,7 @@ impl Agent {
         match purpose {
             Purpose::Beat(call) => self.beat_answered(call, answer, wire),
             Purpose::Raise => self.raise_answered(answer, wire),
-            Purpose::Assert(held, incarnation) => self.assert_answered(&held, incarnation, answer, wire),
+            Purpose::Assert(held, asked) => self.assert_answered(&held, &asked, answer, wire),
             Purpose::Release(held) => self.release_answered(&held, answer, wire),
             Purpose::Open(room, offer) => self.open_answered(&room, offer, answer, wire),
         }
@@ -189,29 +189,14 @@ impl Agent {
         wire.send(self.place, Place::Store, id, Body::Ask(Ask::Node(operation)));
     }
 
-    /// As node.rs has it: takes in the runs of all buckets.
-    fn note_runs(&mut self, runs: Vec<Run>) {
-        if self.runs.is_empty() {
-            self.runs = runs;
-            return;
-        }
-        for (bucket, run) in (0..BUCKETS).zip(runs) {
-            self.note_run(bucket, run);
-        }
+    fn note_runs(&mut self, runs: Vec<Run>, wire: &Wire) {
+        let now = self.now(wire.now);
+        self.runs.hear_all(runs, &mut self.lease, &mut self.holdings, now);
     }
 
-    /// As node.rs has it: takes in the run of one bucket (rule 16).
-    fn note_run(&mut self, bucket: u8, run: Run) {
-        let Some(known) = self.runs.get_mut(usize::from(bucket)).filter(|known| **known != run) else { return };
-        *known = run;
-        let until = self.lease.deadline().unwrap_or_default();
-        self.holdings.suspend_bucket(bucket, until);
-        if bucket == self.id.bucket()
-            && let Some(incarnation) = self.lease.incarnation()
-        {
-            self.lease.ended(incarnation);
-            self.holdings.suspend_all(until);
-        }
+    fn note_run(&mut self, bucket: u8, run: Run, wire: &Wire) {
+        let now = self.now(wire.now);
+        self.runs.hear(bucket, run, &mut self.lease, &mut self.holdings, now);
     }
 
     /// As node.rs has it: the lease is over by the node's own clock (rule 8).
@@ -222,7 +207,7 @@ impl Agent {
     }
 
     fn run(&self, bucket: u8) -> Option<Run> {
-        self.runs.get(usize::from(bucket)).cloned()
+        self.runs.get(bucket).cloned()
     }
 
     fn holding(&self, held: &Held) -> Option<Holding> {
@@ -237,7 +222,7 @@ impl Agent {
 
     /// What a run that was heard of in passing leads to.
     fn note_run_in_passing(&mut self, bucket: u8, run: Run, wire: &mut Wire) {
-        self.note_run(bucket, run);
+        self.note_run(bucket, run, wire);
         self.assert_wanted(wire);
         self.report_wanted(wire);
     }

@@ -4,7 +4,7 @@ use roost_agent_core::hold::{Held, Offer};
 use roost_proto::hash::BUCKETS;
 use roost_proto::id::{Epoch, Incarnation};
 use roost_proto::room::ClaimState;
-use roost_store::operation::{Assert, Asserted, NodeAnswer, NodeOperation, Raise, Raised, Released};
+use roost_store::operation::{Assert, Asserted, NodeAnswer, NodeOperation, Raise, Raised, Released, Right};
 
 use super::{ANSWER_WITHIN_MS, Agent, Purpose, Silence};
 use crate::wire::{Timer, Wire};
@@ -57,7 +57,7 @@ impl Agent {
     /// Asks once for each room, after the highest epochs were posted.
     pub(super) fn assert_again(&mut self, wire: &mut Wire) {
         let Some(incarnation) = self.lease.incarnation() else { return self.assert_ended(wire) };
-        if self.raised.as_ref() == Some(&(incarnation, self.runs.clone())) {
+        if self.raised.as_ref() == Some(&(incarnation, self.runs.all())) {
             return self.assert_all(incarnation, wire);
         }
         let raise = |bucket: u8| {
@@ -73,7 +73,7 @@ impl Agent {
         match self.raises.pop() {
             Some(raise) => self.ask(NodeOperation::Raise(raise), Purpose::Raise, ANSWER_WITHIN_MS, wire),
             None => {
-                self.raised = Some((incarnation, self.runs.clone()));
+                self.raised = Some((incarnation, self.runs.all()));
                 self.assert_all(incarnation, wire);
             }
         }
@@ -87,31 +87,60 @@ impl Agent {
     }
 
     fn assert_all(&mut self, incarnation: Incarnation, wire: &mut Wire) {
-        let wanted = self.holdings.wanted();
-        self.assertion.on_the_way = wanted.len();
-        for held in wanted {
-            let Some(holding) = self.holding(&held) else {
-                self.assertion.on_the_way -= 1;
-                continue;
-            };
-            let assert = NodeOperation::Assert(Assert { held: holding, incarnation });
-            self.ask(assert, Purpose::Assert(held, incarnation), ANSWER_WITHIN_MS, wire);
+        let asks = self.asks(incarnation, wire);
+        self.assertion.on_the_way = asks.len();
+        for (held, assert) in asks {
+            let purpose = Purpose::Assert(held, assert.clone());
+            self.ask(NodeOperation::Assert(assert), purpose, ANSWER_WITHIN_MS, wire);
         }
         if self.assertion.on_the_way == 0 {
             self.assert_ended(wire);
         }
     }
 
+    /// As assertion.rs has it: what is to be asked at this moment.
+    fn asks(&self, incarnation: Incarnation, wire: &Wire) -> Vec<(Held, Assert)> {
+        let right = |held: &Held| match self.holdings.get(&held.room) {
+            Some(hold) if hold.lapsed => Right::Provisional,
+            _ => Right::Sure,
+        };
+        let wanted = self.holdings.wanted().into_iter().map(|held| (right(&held), held));
+        let is_due = |held: &Held| self.grace_left_ms(held, wire) == 0;
+        let due = self.holdings.provisional().filter(is_due).map(|held| (Right::Confirming, held));
+        let ask = |(right, held): (Right, Held)| {
+            let assert = Assert { held: self.holding(&held)?, incarnation, right };
+            Some((held, assert))
+        };
+        wanted.chain(due).filter_map(ask).collect()
+    }
+
+    fn grace_left_ms(&self, held: &Held, wire: &Wire) -> u64 {
+        self.runs.grace_left_ms(held.room.bucket(), self.lease.lease_ms(), 0, self.now(wire.now))
+    }
+
+    /// Begins a round as soon as the grace of a provisional assertion is over.
+    pub(super) fn confirm_due(&mut self, wire: &mut Wire) {
+        match self.holdings.provisional().map(|held| self.grace_left_ms(&held, wire)).min() {
+            Some(0) => self.assert_wanted(wire),
+            Some(left) => wire.timer(self.place, self.life, left, Timer::Confirm),
+            None => {}
+        }
+    }
+
     pub(super) fn assert_answered(
         &mut self,
         held: &Held,
-        incarnation: Incarnation,
+        asked: &Assert,
         answer: Result<NodeAnswer, Silence>,
         wire: &mut Wire,
     ) {
+        // An answer of a run that is over is none.
+        let is_of_this_run = self.run(held.room.bucket()).as_ref() == Some(&asked.held.run);
         match answer {
-            Ok(NodeAnswer::Asserted(Asserted::Yes { epoch })) => {
-                self.holdings.asserted(held, Offer { incarnation, epoch }, &self.lease);
+            _ if !is_of_this_run => {}
+            Ok(NodeAnswer::Asserted(Asserted::Yes { epoch, provisional })) => {
+                let offer = Offer { incarnation: asked.incarnation, epoch };
+                self.holdings.asserted(held, offer, provisional, &self.lease);
             }
             Ok(NodeAnswer::Asserted(Asserted::No { current })) => {
                 let open = current.as_ref().filter(|claim| claim.node == self.id && claim.state == ClaimState::Open);
@@ -131,7 +160,8 @@ impl Agent {
         if self.assertion.on_the_way > 0 {
             return;
         }
-        if self.holdings.wanted().is_empty() { self.assert_ended(wire) } else { self.assert_later(wire) }
+        let is_left = self.lease.incarnation().is_some_and(|incarnation| !self.asks(incarnation, wire).is_empty());
+        if is_left { self.assert_later(wire) } else { self.assert_ended(wire) }
     }
 
     fn assert_later(&mut self, wire: &mut Wire) {
@@ -142,6 +172,8 @@ impl Agent {
     fn assert_ended(&mut self, wire: &mut Wire) {
         if self.assertion.end() {
             wire.timer(self.place, self.life, 0, Timer::Assert);
+        } else {
+            self.confirm_due(wire);
         }
     }
 

@@ -81,12 +81,12 @@ impl Agent {
     pub(super) fn beat_answered(&mut self, call: Call, answer: Result<NodeAnswer, Silence>, wire: &mut Wire) {
         match (call, answer) {
             (Call::Runs { to_register: true }, Ok(NodeAnswer::Runs(runs))) => {
-                self.note_runs(runs);
+                self.note_runs(runs, wire);
                 self.register(wire);
             }
             (Call::Runs { to_register: false }, answer) => {
                 if let Ok(NodeAnswer::Runs(runs)) = answer {
-                    self.note_runs(runs);
+                    self.note_runs(runs, wire);
                 }
                 self.assert_wanted(wire);
                 self.beat_in(0, Then::Turn, wire);
@@ -159,7 +159,7 @@ impl Agent {
             }
             Registered::Taken { .. } => self.beat_in(TAKEN_AGAIN_MS, Then::Turn, wire),
             Registered::NewRun { run } => {
-                self.note_run(self.id.bucket(), run);
+                self.note_run(self.id.bucket(), run, wire);
                 self.pause(Then::Turn, wire);
             }
         }
@@ -218,7 +218,7 @@ impl Agent {
             }
             Renewed::NewRun { run } => {
                 self.cadence.failed(now);
-                self.note_run(self.id.bucket(), run);
+                self.note_run(self.id.bucket(), run, wire);
             }
         }
         self.go_on(wire);

@@ -118,7 +118,7 @@ impl Scheduler {
                 }
             }
             Timer::LookAgain(lookup) => self.look_again(lookup, wire),
-            Timer::Assert | Timer::Release | Timer::Arrive(_) | Timer::Leave(_) => {}
+            Timer::Assert | Timer::Confirm | Timer::Release | Timer::Arrive(_) | Timer::Leave(_) => {}
         }
     }
 

@@ -1,4 +1,4 @@
-//! Which rooms the node holds, and what follows for a participant at the door (rules 4, 5, 8 to 11, 16, 21 and 23).
+//! Which rooms the node holds, and what follows for a participant at the door (rules 4, 5, 8 to 11, 16 to 18, 21 and 23).
 
 mod ended;
 mod moving;
@@ -54,6 +54,9 @@ pub struct Hold {
     pub epoch: Epoch,
     /// The generation in which it was opened here; a later epoch after a re-assertion changes it not.
     pub opened_as: Epoch,
+    /// The node's lease was over, or nearly so, when it first heard of the run of the room's bucket: another may have been
+    /// given the room. What is asserted is provisional, and has to be confirmed (rule 18).
+    pub lapsed: bool,
     /// Participants who were admitted and are not gone.
     pub guests: u32,
     /// Since when there are none.
@@ -74,6 +77,8 @@ pub enum State {
     /// To be asserted again, after a lapse or in a new run of the store. Admits until the deadline that was good before
     /// (rule 16); after a lapse that is never (rule 8).
     Wanted { until: Millis },
+    /// Asserted under the current incarnation, to be confirmed when the node's grace is over (rule 18). Admits nobody.
+    Provisional,
 }
 
 /// A claim as the node names it to the store: to assert it again, or to give it up (rules 9 and 10).
@@ -159,8 +164,16 @@ impl Holdings {
     pub fn begin_open(&mut self, room: &RoomKey, offer: Offer, now: Millis) {
         let Offer { incarnation, epoch } = offer;
         self.note_epoch(room, epoch);
-        let (state, opened_as, guests, idle_since, moving) = (State::Opening, epoch, 0, now, None);
-        let hold = Hold { state, incarnation, epoch, opened_as, guests, idle_since, moving };
+        let hold = Hold {
+            state: State::Opening,
+            incarnation,
+            epoch,
+            opened_as: epoch,
+            lapsed: false,
+            guests: 0,
+            idle_since: now,
+            moving: None,
+        };
         self.rooms.insert(room.clone(), hold);
     }
 
@@ -240,24 +253,18 @@ impl Holdings {
     /// Every room must be asserted again: the lease lapsed (`until` zero), or it begins anew in a new run of the store
     /// (`until` its old deadline). Openings on their way are dropped (rule 8).
     pub fn suspend_all(&mut self, until: Millis) {
-        self.suspend(until, |_| true);
+        self.rooms.retain(|_, hold| hold.state != State::Opening);
+        self.rooms.values_mut().for_each(|hold| hold.suspend(Some(until)));
     }
 
-    /// As [`Self::suspend_all`], for the rooms of one bucket, whose run has changed.
-    pub fn suspend_bucket(&mut self, bucket: u8, until: Millis) {
+    /// The rooms of one bucket must be asserted in its new run: under the deadline that the lease had, and provisionally
+    /// where that has passed (rules 16 to 18). Without a lease they keep the one that they had.
+    pub(crate) fn enter_run(&mut self, bucket: u8, until: Option<Millis>, now: Millis) {
         self.doubt(bucket);
-        self.suspend(until, |room| room.bucket() == bucket);
-    }
-
-    fn suspend(&mut self, until: Millis, concerned: impl Fn(&RoomKey) -> bool) {
-        self.rooms.retain(|room, hold| hold.state != State::Opening || !concerned(room));
-        for (_, hold) in self.rooms.iter_mut().filter(|(room, _)| concerned(room)) {
-            hold.state = match hold.state {
-                State::Wanted { until: before } => State::Wanted { until: before.min(until) },
-                State::Open | State::Opening => State::Wanted { until },
-                // Nobody is admitted again before it is certain that the room was not handed over.
-                State::Moving => State::Wanted { until: Millis(0) },
-            };
+        self.rooms.retain(|room, hold| hold.state != State::Opening || room.bucket() != bucket);
+        for (_, hold) in self.rooms.iter_mut().filter(|(room, _)| room.bucket() == bucket) {
+            hold.lapsed |= now >= hold.until(until);
+            hold.suspend(until);
         }
     }
 
@@ -270,36 +277,49 @@ impl Holdings {
             .collect()
     }
 
-    /// The store answered yes to the assertion of `asserted`: the room is open under `now_held`. If the room ended
-    /// meanwhile, that is given up.
-    pub fn asserted(&mut self, asserted: &Held, now_held: Offer, lease: &Lease) {
+    /// The rooms that were asserted provisionally, as the store has them.
+    pub fn provisional(&self) -> impl Iterator<Item = Held> {
+        let provisional = self.rooms.iter().filter(|(_, hold)| hold.state == State::Provisional);
+        provisional.map(|(room, hold)| Held { room: room.clone(), incarnation: hold.incarnation, epoch: hold.epoch })
+    }
+
+    /// The store answered yes to the assertion of `asserted`, in the run that its bucket is in: the room is open under
+    /// `now_held`, or provisionally so. If the room ended meanwhile, that is given up.
+    pub fn asserted(&mut self, asserted: &Held, now_held: Offer, provisional: bool, lease: &Lease) {
         self.note_epoch(&asserted.room, now_held.epoch);
         let is_current = lease.incarnation() == Some(now_held.incarnation);
+        let is_held = self.rooms.get(&asserted.room).is_some_and(|hold| hold.is_as(now_held));
         match self.wanted_as(asserted) {
             Some(hold) => {
                 hold.incarnation = now_held.incarnation;
                 hold.epoch = now_held.epoch;
                 // It was not handed over, and cannot be any more: its epoch is another one.
                 hold.moving = None;
+                hold.lapsed = provisional;
                 if is_current {
-                    hold.state = State::Open;
+                    hold.state = if provisional { State::Provisional } else { State::Open };
                 }
             }
+            None if is_held => {}
             None => self.give_up(&asserted.room, now_held),
         }
     }
 
     /// The store answered no to the assertion of `asserted`, for the room is open at this node as `current`: an earlier
-    /// assertion was done, and its answer lost before the lease lapsed once more. That is what is asserted next (rule 9).
-    /// False if it was not this process's, or has ended: then the room is lost.
+    /// assertion or confirmation was done, and its answer lost before the lease lapsed once more. That is what is asserted
+    /// next (rule 9). False if it was not this process's, or has ended: then the room is lost.
     pub fn found(&mut self, asserted: &Held, current: Offer, lease: &Lease) -> bool {
-        let is_later = current.incarnation > asserted.incarnation && current.epoch > asserted.epoch;
-        let is_own = is_later && current.incarnation <= lease.last_incarnation();
+        let (incarnation, epoch) = (asserted.incarnation, asserted.epoch);
+        let is_later = current.incarnation >= incarnation && current.epoch >= epoch;
+        let is_same = current.incarnation == incarnation && current.epoch == epoch;
+        let is_own = is_later && !is_same && current.incarnation <= lease.last_incarnation();
         if !is_own || self.ended.contains(&asserted.room, current.epoch) {
             return false;
         }
         self.note_epoch(&asserted.room, current.epoch);
         let Some(hold) = self.wanted_as(asserted) else { return false };
+        // A provisional assertion gives no new epoch.
+        hold.lapsed &= current.epoch == epoch;
         (hold.incarnation, hold.epoch) = (current.incarnation, current.epoch);
         true
     }
@@ -362,18 +382,14 @@ impl Holdings {
     }
 
     fn opening(&mut self, room: &RoomKey, offer: Offer) -> Option<&mut Hold> {
-        let is_it = |hold: &&mut Hold| {
-            hold.state == State::Opening && hold.epoch == offer.epoch && hold.incarnation == offer.incarnation
-        };
+        let is_it = |hold: &&mut Hold| hold.state == State::Opening && hold.is_as(offer);
         self.rooms.get_mut(room).filter(is_it)
     }
 
     fn wanted_as(&mut self, asserted: &Held) -> Option<&mut Hold> {
-        let is_it = |hold: &&mut Hold| {
-            matches!(hold.state, State::Wanted { .. })
-                && hold.epoch == asserted.epoch
-                && hold.incarnation == asserted.incarnation
-        };
+        let offer = Offer { incarnation: asserted.incarnation, epoch: asserted.epoch };
+        let is_it =
+            |hold: &&mut Hold| matches!(hold.state, State::Wanted { .. } | State::Provisional) && hold.is_as(offer);
         self.rooms.get_mut(&asserted.room).filter(is_it)
     }
 
@@ -396,9 +412,28 @@ impl Holdings {
 }
 
 impl Hold {
+    fn is_as(&self, offer: Offer) -> bool {
+        self.epoch == offer.epoch && self.incarnation == offer.incarnation
+    }
+
+    /// Until when its right to the room lasts, if that of the lease is `until`.
+    fn until(&self, until: Option<Millis>) -> Millis {
+        match self.state {
+            State::Wanted { until: before } => until.map_or(before, |until| before.min(until)),
+            State::Open | State::Opening | State::Moving => until.unwrap_or_default(),
+            State::Provisional => Millis(0),
+        }
+    }
+
+    fn suspend(&mut self, until: Option<Millis>) {
+        // Nobody is admitted again before it is certain that the room was not handed over.
+        let until = if self.state == State::Moving { Millis(0) } else { self.until(until) };
+        self.state = State::Wanted { until };
+    }
+
     fn admits(&self, lease: &Lease, now: Millis) -> bool {
         match self.state {
-            State::Opening | State::Moving => false,
+            State::Opening | State::Moving | State::Provisional => false,
             State::Open => lease.incarnation() == Some(self.incarnation) && lease.standing(now) == Standing::Held,
             State::Wanted { until } => now < until,
         }

@@ -1,6 +1,8 @@
 //! What must hold of the rooms a node holds: single rules first, then all of them under random events.
 
-use std::collections::BTreeMap;
+mod provisional;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use roost_proto::id::NodeId;
@@ -95,7 +97,7 @@ fn after_a_lapse_a_room_admits_again_once_it_was_asserted_under_the_new_incarnat
     lease.registered(Incarnation(2), 0, NOW, NOW);
     assert_eq!(holdings.knock(&room(1), None, &lease, NOW), Verdict::Suspended);
     assert_eq!(holdings.wanted(), [held(1, 1, 10)]);
-    holdings.asserted(&held(1, 1, 10), offer(2, 20), &lease);
+    holdings.asserted(&held(1, 1, 10), offer(2, 20), false, &lease);
     assert_eq!(holdings.knock(&room(1), None, &lease, NOW), admit(10));
     assert_eq!(holdings.knock(&room(1), Some(offer(2, 20)), &lease, NOW), admit(10));
     assert!(holdings.wanted().is_empty());
@@ -104,10 +106,10 @@ fn after_a_lapse_a_room_admits_again_once_it_was_asserted_under_the_new_incarnat
 #[test]
 fn in_a_new_run_a_room_keeps_its_old_deadline_until_it_was_asserted() {
     let (mut holdings, lease) = (open_room(1, 10), lease());
-    holdings.suspend_bucket(room(1).bucket(), Millis(2_500));
+    holdings.enter_run(room(1).bucket(), Some(Millis(2_500)), NOW);
     assert_eq!(holdings.knock(&room(1), None, &lease, Millis(2_499)), admit(10));
     assert_eq!(holdings.knock(&room(1), None, &lease, Millis(2_500)), Verdict::Suspended);
-    holdings.asserted(&held(1, 1, 10), offer(1, 10), &lease);
+    holdings.asserted(&held(1, 1, 10), offer(1, 10), false, &lease);
     assert_eq!(holdings.knock(&room(1), None, &lease, Millis(2_500)), admit(10));
 }
 
@@ -117,7 +119,7 @@ fn an_assertion_that_is_answered_for_an_ended_room_is_given_up() {
     holdings.suspend_all(Millis(0));
     lease.registered(Incarnation(2), 0, NOW, NOW);
     holdings.end(&room(1), Epoch(10));
-    holdings.asserted(&held(1, 1, 10), offer(2, 20), &lease);
+    holdings.asserted(&held(1, 1, 10), offer(2, 20), false, &lease);
     assert_eq!(holdings.releases(), [held(1, 1, 10), held(1, 2, 20)]);
     assert_eq!(holdings.knock(&room(1), Some(offer(2, 20)), &lease, NOW), Verdict::Stale);
 }
@@ -138,10 +140,10 @@ fn a_room_that_an_assertion_without_an_answer_got_back_is_asserted_from_there() 
     assert!(!holdings.found(&held(1, 1, 10), offer(2, 20), &lease), "this process had no such incarnation");
     lease.ended(Incarnation(1));
     assert!(lease.registered(Incarnation(3), 0, NOW, NOW));
-    assert!(!holdings.found(&held(1, 1, 10), offer(1, 20), &lease), "no assertion was made under it");
+    assert!(!holdings.found(&held(1, 1, 10), offer(0, 20), &lease), "no assertion was made under it");
     assert!(holdings.found(&held(1, 1, 10), offer(2, 20), &lease));
     assert_eq!(holdings.wanted(), [held(1, 2, 20)]);
-    holdings.asserted(&held(1, 2, 20), offer(3, 30), &lease);
+    holdings.asserted(&held(1, 2, 20), offer(3, 30), false, &lease);
     assert!(holdings.admits(&room(1), Epoch(10), &lease, NOW));
     assert!(!holdings.found(&held(1, 3, 30), offer(3, 30), &lease), "it is not wanted");
 }
@@ -258,6 +260,8 @@ struct World {
     /// What the store has handed over, and in which run.
     handed_over: BTreeMap<RoomKey, (Epoch, u32)>,
     run: u32,
+    /// Asserted provisionally, and not confirmed since.
+    unconfirmed: BTreeSet<RoomKey>,
 }
 
 impl World {
@@ -274,6 +278,7 @@ impl World {
             confirmed: BTreeMap::new(),
             handed_over: BTreeMap::new(),
             run: 0,
+            unconfirmed: BTreeSet::new(),
         }
     }
 
@@ -322,9 +327,9 @@ impl World {
     /// As node.rs has it, where all buckets' runs change.
     fn begin_run(&mut self) {
         self.run += 1;
-        let until = self.lease.deadline().unwrap_or_default();
-        (0..BUCKETS).for_each(|bucket| self.holdings.suspend_bucket(bucket, until));
-        self.end_lease(until);
+        let until = self.lease.deadline();
+        (0..BUCKETS).for_each(|bucket| self.holdings.enter_run(bucket, until, self.now));
+        self.end_lease(until.unwrap_or_default());
         for doubtful in self.holdings.take_doubtful() {
             self.note_end(&doubtful.room, doubtful.hold.epoch);
         }
@@ -383,6 +388,7 @@ impl World {
             2 => OpenFailure::Unknown,
             _ => {
                 if self.holdings.opened(&room, offer, self.now) {
+                    self.unconfirmed.remove(&room);
                     self.confirmed.insert(room, offer.epoch);
                 } else {
                     self.note_end(&room, offer.epoch);
@@ -397,17 +403,28 @@ impl World {
     }
 
     fn answer_assertion(&mut self, yes: bool) {
-        let Some(wanted) = self.holdings.wanted().first().cloned() else { return };
-        let handed_over = self.handed_over.get(&wanted.room).filter(|(epoch, _)| *epoch == wanted.epoch);
+        let provisional = self.holdings.provisional().next();
+        let Some(asked) = self.holdings.wanted().first().cloned().or(provisional) else { return };
+        let handed_over = self.handed_over.get(&asked.room).filter(|(epoch, _)| *epoch == asked.epoch);
         if let Some((_, run)) = handed_over {
-            assert_eq!(*run, self.run, "{} may be asserted by whoever was given it", wanted.room);
+            assert_eq!(*run, self.run, "{} may be asserted by whoever was given it", asked.room);
         }
         if yes && handed_over.is_none() {
             let Some(incarnation) = self.lease.incarnation() else { return };
-            self.epoch += 1;
-            self.holdings.asserted(&wanted, offer(incarnation.0, self.epoch), &self.lease);
-        } else if let Some(hold) = self.holdings.lost(&wanted) {
-            self.note_end(&wanted.room, hold.epoch);
+            let hold = self.holdings.get(&asked.room).expect("wanted");
+            let (state, lapsed) = (hold.state, hold.lapsed);
+            let provisional = lapsed && state != State::Provisional;
+            if !provisional {
+                self.epoch += 1;
+                self.unconfirmed.remove(&asked.room);
+            }
+            let epoch = if provisional { asked.epoch.0 } else { self.epoch };
+            self.holdings.asserted(&asked, offer(incarnation.0, epoch), provisional, &self.lease);
+            if provisional {
+                self.unconfirmed.insert(asked.room);
+            }
+        } else if let Some(hold) = self.holdings.lost(&asked) {
+            self.note_end(&asked.room, hold.epoch);
         }
     }
 
@@ -434,6 +451,7 @@ impl World {
                 prop_assert_ne!(self.handed_over.get(room).map(|(epoch, _)| *epoch), Some(hold.epoch));
                 prop_assert!(self.now < self.sent.plus(LEASE_MS - FENCE_MARGIN_MS));
                 prop_assert_eq!(self.confirmed.get(room), Some(&hold.opened_as));
+                prop_assert!(!self.unconfirmed.contains(room), "{} was not confirmed", room);
             }
         }
         for wanted in self.holdings.wanted() {

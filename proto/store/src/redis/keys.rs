@@ -2,7 +2,7 @@
 //!
 //! | key | what |
 //! |---|---|
-//! | `P:{bN}:meta` | hash: `server` (its run id), `run`, `given` (last epoch of this run), `known` (highest from elsewhere) |
+//! | `P:{bN}:meta` | hash: `server` (its run id), `run`, `given` (last epoch since it closed), `known` (highest besides) |
 //! | `P:{bN}:room:NAMESPACE/ROOM` | one claim, see [`super::record`]; a granted one expires |
 //! | `P:{bN}:lease:NODE` | hash: `run`, `process`, `last`, and each incarnation's deadline (negative once over) |
 //! | `P:{bN}:steer:NODE` | hash: `plan`, and `steering`: what an operator wants of the node, as JSON |

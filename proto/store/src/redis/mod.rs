@@ -44,7 +44,7 @@ use crate::embedded::{REPORT_KEPT_MS, SCHEDULERS_KEPT};
 use crate::error::StoreError;
 use crate::operation::{
     Assert, Asserted, Grant, Granted, HandOver, HandedOver, Holding, Lease, Leave, Opened, Prolonged, Purged, Raise,
-    Raised, Register, Registered, Released, Renew, Renewed, SchedulerEntry, Steer, Steered,
+    Raised, Register, Registered, Released, Renew, Renewed, Right, SchedulerEntry, Steer, Steered,
 };
 use script::{SCRIPTS, Script};
 use session::Sessions;
@@ -175,8 +175,13 @@ impl NodeStore for RedisStore {
         let mut call = self.on_room(&SCRIPTS.assert, &held.room, &key, &held.run);
         call.arg(record::of_holding(held, ClaimState::Open)).arg(record::of_holding(&wanted, ClaimState::Open));
         call.arg(held.epoch.0).arg(record::ending(ClaimState::Open, &held.node, assert.incarnation));
+        call.arg(match assert.right {
+            Right::Sure => "s",
+            Right::Provisional => "p",
+            Right::Confirming => "c",
+        });
         Ok(match self.ask(held.room.bucket(), &call).await? {
-            Answer::Yes(rest) => Asserted::Yes { epoch: Epoch(number(&rest, 0)?) },
+            Answer::Yes(rest) => Asserted::Yes { epoch: Epoch(number(&rest, 0)?), provisional: number(&rest, 1)? == 1 },
             Answer::No(rest) => Asserted::No { current: record::current(&key, text(&rest, 0)?, &held.run.0)? },
             Answer::NewRun(run) => Asserted::NewRun { run },
         })
@@ -228,6 +233,10 @@ impl NodeStore for RedisStore {
 
     async fn commands(&self, node: &NodeId, incarnation: Incarnation) -> Result<mpsc::Receiver<Command>, StoreError> {
         commands::subscribe(&self.sessions, node, incarnation).await
+    }
+
+    fn replaced_ms(&self) -> u64 {
+        self.sessions.replaced_ms()
     }
 
     async fn schedulers(&self) -> Result<Vec<SchedulerEntry>, StoreError> {
@@ -323,10 +332,6 @@ impl Store for RedisStore {
 
     async fn watch(&self) -> Result<mpsc::Receiver<Event>, StoreError> {
         watch::watch(&self.sessions).await
-    }
-
-    fn replaced_ms(&self) -> u64 {
-        self.sessions.replaced_ms()
     }
 
     fn dropped_reports(&self) -> &DroppedReports {

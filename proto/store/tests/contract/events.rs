@@ -24,7 +24,7 @@ pub(crate) async fn a_watcher_sees_what_happens_in_order(stage: Stage) {
         assert_eq!(store.open(holding(&room, &granted)).await.unwrap(), Opened::Yes);
     }
     let open = at(&granted, granted.epoch, 1);
-    let Asserted::Yes { epoch } = store.assert(assertion(store, &room, &open, 2).await).await.unwrap() else {
+    let Asserted::Yes { epoch, .. } = store.assert(assertion(store, &room, &open, 2).await).await.unwrap() else {
         panic!("its own room");
     };
     let again = at(&open, epoch, 2);

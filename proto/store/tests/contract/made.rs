@@ -5,7 +5,7 @@ use roost_proto::report::{Capacity, Description, Host, MediaKind, Mode, Report};
 use roost_proto::room::{Claim, ClaimState, Expected, Run};
 use roost_proto::steer::{Drain, DrainState};
 use roost_store::Store;
-use roost_store::operation::{Assert, Grant, Granted, Holding, Opened, Register, Registered, Renew};
+use roost_store::operation::{Assert, Grant, Granted, Holding, Opened, Register, Registered, Renew, Right};
 
 /// What the grants of this suite expect.
 pub(crate) const EXPECTED: Expected = Expected { participants: 12, hint: 15, age_ms: 0 };
@@ -82,7 +82,8 @@ pub(crate) fn holding(room: &RoomKey, claim: &Claim) -> Holding {
 /// What a node asserts that held `claim`, in the run that the bucket is in.
 pub(crate) async fn assertion(store: &dyn Store, room: &RoomKey, claim: &Claim, incarnation: u64) -> Assert {
     let run = run_of(store, room).await;
-    Assert { held: Holding { run, ..holding(room, claim) }, incarnation: Incarnation(incarnation) }
+    let held = Holding { run, ..holding(room, claim) };
+    Assert { held, incarnation: Incarnation(incarnation), right: Right::Sure }
 }
 
 pub(crate) fn at(claim: &Claim, epoch: Epoch, incarnation: u64) -> Claim {

@@ -85,6 +85,8 @@ mod store {
             an_unlapsed_node_keeps_its_epoch_in_a_new_run_and_beats_lower_ones
             after_the_first_epoch_of_a_run_no_older_one_is_accepted
             a_lapsed_node_asserts_provisionally_in_a_new_run
+            a_confirmation_gives_a_new_epoch_and_closes_the_bucket
+            a_lapse_in_a_new_run_closes_no_bucket
             an_agent_of_an_earlier_run_leaves_unheard
             a_new_run_ends_watchers;
     }

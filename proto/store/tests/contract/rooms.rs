@@ -6,7 +6,7 @@ use std::sync::Arc;
 use roost_proto::id::{Epoch, Incarnation};
 use roost_proto::room::{Claim, ClaimState, Expected};
 use roost_store::operation::{
-    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Opened, Prolonged, Raise, Raised, Released,
+    Assert, Asserted, Grant, Granted, HandOver, HandedOver, Opened, Prolonged, Raise, Raised, Released, Right,
 };
 
 use crate::made::{EXPECTED, LONG_MS, assertion, at, grant, grant_and_open, holding, node, room, run_of, try_grant};
@@ -116,7 +116,7 @@ pub(crate) async fn after_a_lapse_a_room_is_its_nodes_again_under_a_new_epoch(st
     // The second time, the answer to the first was lost.
     for _ in 0..2 {
         let assert = assertion(store, &room, &claim, 2).await;
-        let Asserted::Yes { epoch } = store.assert(assert).await.unwrap() else { panic!("its own room") };
+        let Asserted::Yes { epoch, .. } = store.assert(assert).await.unwrap() else { panic!("its own room") };
         assert_eq!(store.read(&room).await.unwrap(), Some(at(&claim, epoch, 2)));
         epochs.insert(epoch);
     }
@@ -124,7 +124,7 @@ pub(crate) async fn after_a_lapse_a_room_is_its_nodes_again_under_a_new_epoch(st
     let open = store.read(&room).await.unwrap().unwrap();
     assert_eq!(store.release(holding(&room, &open)).await.unwrap(), Released::Yes);
     let assert = assertion(store, &room, &open, 3).await;
-    let Asserted::Yes { epoch } = store.assert(assert).await.unwrap() else { panic!("nobody's room") };
+    let Asserted::Yes { epoch, .. } = store.assert(assert).await.unwrap() else { panic!("nobody's room") };
     assert!(epoch > open.epoch);
 }
 
@@ -215,7 +215,7 @@ pub(crate) async fn a_number_that_cannot_be_one_of_ours_changes_nothing(stage: S
             node: node("fra-1"),
             incarnation: roost_proto::id::Incarnation(u64::MAX),
         };
-        let assert = Assert { held: holding(&room, &claim), incarnation: claim.incarnation };
+        let assert = Assert { held: holding(&room, &claim), incarnation: claim.incarnation, right: Right::Sure };
         assert_eq!(store.assert(assert).await.unwrap(), Asserted::No { current: None });
         assert_eq!(store.release(holding(&room, &claim)).await.unwrap(), Released::Yes);
         assert_eq!(store.open(holding(&room, &claim)).await.unwrap(), Opened::No { current: None });

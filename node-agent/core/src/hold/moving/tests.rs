@@ -52,8 +52,8 @@ fn a_lapse_ends_a_move_and_the_room_is_asserted_as_any_other() {
     assert!(holdings.moves().is_empty() && holdings.moved(&held(1, 1, 10), Epoch(20)).is_none());
     assert_eq!(holdings.wanted(), [held(1, 1, 10)]);
     lease.registered(Incarnation(2), 0, NOW, NOW);
-    holdings.asserted(&held(1, 1, 10), offer(2, 30), &lease);
-    holdings.suspend_bucket(room(1).bucket(), Millis(2_000));
+    holdings.asserted(&held(1, 1, 10), offer(2, 30), false, &lease);
+    holdings.enter_run(room(1).bucket(), Some(Millis(2_000)), NOW);
     assert_eq!(holdings.take_doubtful(), [], "the store has said that it was not handed over");
     assert_eq!(holdings.wanted(), [held(1, 2, 30)]);
 }
@@ -67,7 +67,7 @@ fn in_a_new_run_a_room_that_may_have_been_handed_over_is_not_asserted() {
         if lapses {
             holdings.suspend_all(Millis(0));
         }
-        holdings.suspend_bucket(room(1).bucket(), Millis(2_000));
+        holdings.enter_run(room(1).bucket(), Some(Millis(2_000)), NOW);
         assert_eq!(holdings.knock(&room(1), None, &lease, NOW) == Verdict::Unheld, is_asked);
         assert_eq!(holdings.wanted().is_empty(), is_asked, "asserted, unless it may be another's");
         assert_eq!(holdings.take_doubtful().len(), usize::from(is_asked));

@@ -1,5 +1,5 @@
 -- Grants a room if its whole record is the one that was seen, under a new epoch (rules 3, 19 and 20).
--- In meta, given is the last epoch that this run gave, known the highest that anybody else knew of.
+-- In meta, given is the last epoch that closed the bucket, or was given after that; known the highest besides.
 -- KEYS: 1 meta, 2 room, 3 claims (stream)
 -- ARGV: 1 run, 2 the record that was seen or '', 3 the end of the new record (' g node incarnation'), 4 ttl in ms, 5 what is expected of it: 'participants hint'
 -- Returns: {1, epoch, now} granted, {0, record} another is there, {-1} another run

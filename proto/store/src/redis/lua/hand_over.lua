@@ -1,4 +1,4 @@
--- Hands an open room over to another node, if it is exactly the holder's, under a new epoch (rules 19, 20 and 23).
+-- Hands an open room over to another node, if it is exactly the holder's, under a new epoch (rules 20 and 23).
 -- KEYS: 1 meta, 2 room, 3 claims (stream)
 -- ARGV: 1 run, 2 the open record, 3 its epoch, 4 the end of the new record (' g node incarnation'), 5 the same, opened,
 --       6 ttl in ms, 7 what is expected of it: 'participants hint'
@@ -21,7 +21,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local epoch = math.max((meta[2] or 0) + 1, (meta[3] or 0) + 1, now)
 local text = string.format('%.0f', epoch)
 local record = run .. ' ' .. text .. ARGV[4]
-redis.call('HSET', KEYS[1], 'given', text)
+-- No grace need have passed: it closes nothing (rule 19).
+redis.call('HSET', KEYS[1], meta[2] and 'given' or 'known', text)
 redis.call('SET', KEYS[2], record, 'PX', ARGV[6])
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', '10000', '*', KEYS[2], record .. ' ' .. ARGV[6] .. ' ' .. ARGV[7])
 return { 1, epoch }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use roost_proto::report::Mode;
+use roost_store::operation::Right;
 
 use crate::made::LONG_MS;
 
@@ -65,6 +66,7 @@ pub(super) enum Operation {
         room: Room,
         held: Picked,
         wanted: u64,
+        right: Right,
     },
     Release {
         room: Room,
@@ -151,8 +153,8 @@ fn rooms() -> impl Strategy<Value = Operation> {
         2 => (room.clone(), picked(), ttl())
             .prop_map(|(room, claim, ttl_ms)| Operation::Prolong { room, claim, ttl_ms }),
         4 => (room.clone(), picked()).prop_map(|(room, held)| Operation::Open { room, held }),
-        5 => (room.clone(), picked(), 1..4u64)
-            .prop_map(|(room, held, wanted)| Operation::Assert { room, held, wanted }),
+        7 => (room.clone(), picked(), 1..4u64, right())
+            .prop_map(|(room, held, wanted, right)| Operation::Assert { room, held, wanted, right }),
         2 => (room.clone(), picked()).prop_map(|(room, held)| Operation::Release { room, held }),
         3 => (room.clone(), picked(), 0..2usize, 1..4u64, ttl()).prop_map(|(room, held, to, incarnation, ttl_ms)| {
             Operation::HandOver { room, held, to, incarnation, ttl_ms }
@@ -176,6 +178,10 @@ fn picked() -> impl Strategy<Value = Picked> {
         change,
         old_run,
     })
+}
+
+fn right() -> impl Strategy<Value = Right> {
+    prop_oneof![3 => Just(Right::Sure), 3 => Just(Right::Provisional), 1 => Just(Right::Confirming)]
 }
 
 fn old_run() -> impl Strategy<Value = bool> {

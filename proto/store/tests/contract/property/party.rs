@@ -227,12 +227,12 @@ impl<'a> Party<'a> {
                     Opened::NewRun { run } => self.new_run(&run),
                 }
             }
-            Operation::Assert { room, held, wanted } => {
+            Operation::Assert { room, held, wanted, right } => {
                 let held = self.held(*room, held).await;
-                match self.engine.assert(Assert { held, incarnation: Incarnation(*wanted) }).await {
-                    Asserted::Yes { epoch } => {
+                match self.engine.assert(Assert { held, incarnation: Incarnation(*wanted), right: *right }).await {
+                    Asserted::Yes { epoch, provisional } => {
                         self.given(epoch);
-                        self.written(*room, "asserted").await
+                        self.written(*room, if provisional { "provisional" } else { "asserted" }).await
                     }
                     Asserted::No { current } => self.no(current.as_ref()),
                     Asserted::NewRun { run } => self.new_run(&run),

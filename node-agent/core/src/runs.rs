@@ -1,0 +1,201 @@
+//! The runs of the store's buckets, as the node has heard of them, and what a new one means for its lease and its rooms
+//! (rules 1, 2 and 16 to 18).
+
+use roost_proto::hash::BUCKETS;
+use roost_proto::room::Run;
+use roost_proto::time::Millis;
+
+use crate::hold::Holdings;
+use crate::lease::{LEASE_MS, Lease, REPORT_INTERVAL_MS};
+
+/// What is known of every bucket; nothing before the store was reached.
+#[derive(Debug, Clone)]
+pub struct Runs {
+    /// The bucket that has the node's lease.
+    own: u8,
+    buckets: Vec<Sight>,
+}
+
+/// A bucket's run, and since when the node knows of it.
+#[derive(Debug, Clone)]
+struct Sight {
+    run: Run,
+    since: Millis,
+}
+
+impl Runs {
+    /// Nothing is known yet; the node's lease is in bucket `own`.
+    #[must_use]
+    pub fn new(own: u8) -> Self {
+        Self { own, buckets: Vec::new() }
+    }
+
+    /// The run that a bucket is believed to be in; none before the store was reached.
+    #[must_use]
+    pub fn get(&self, bucket: u8) -> Option<&Run> {
+        self.buckets.get(usize::from(bucket)).map(|sight| &sight.run)
+    }
+
+    /// The run of the bucket that has the node's lease.
+    #[must_use]
+    pub fn own(&self) -> Option<&Run> {
+        self.get(self.own)
+    }
+
+    /// The runs of all buckets; none before the store was reached.
+    #[must_use]
+    pub fn all(&self) -> Vec<Run> {
+        self.buckets.iter().map(|sight| sight.run.clone()).collect()
+    }
+
+    /// Takes in the runs of all buckets. True if the lease is void by it.
+    pub fn hear_all(&mut self, runs: Vec<Run>, lease: &mut Lease, holdings: &mut Holdings, now: Millis) -> bool {
+        if runs.len() != usize::from(BUCKETS) {
+            return false;
+        }
+        if self.buckets.is_empty() {
+            self.buckets = runs.into_iter().map(|run| Sight { run, since: now }).collect();
+            return false;
+        }
+        let mut void = false;
+        for (bucket, run) in (0..BUCKETS).zip(runs) {
+            void |= self.hear(bucket, run, lease, holdings, now);
+        }
+        void
+    }
+
+    /// Takes in the run of one bucket. In a new one every room of it is to be asserted, under its old deadline until then
+    /// (rule 16); a new run of the node's own bucket voids its lease, and with it all rooms are to be asserted. True in
+    /// that case.
+    pub fn hear(&mut self, bucket: u8, run: Run, lease: &mut Lease, holdings: &mut Holdings, now: Millis) -> bool {
+        let Some(known) = self.buckets.get_mut(usize::from(bucket)).filter(|known| known.run != run) else {
+            return false;
+        };
+        *known = Sight { run, since: now };
+        let until = lease.deadline();
+        holdings.enter_run(bucket, until, now);
+        match lease.incarnation() {
+            Some(incarnation) if bucket == self.own => {
+                lease.ended(incarnation);
+                holdings.suspend_all(until.unwrap_or_default());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// How long the node's own grace in the bucket's run still lasts: whoever had a room of the bucket in an earlier run
+    /// has stopped admitting to it after that (rules 15 and 18). `replaced_ms` is how long a server of the store that was
+    /// replaced may go on answering.
+    #[must_use]
+    pub fn grace_left_ms(&self, bucket: u8, lease_ms: u64, replaced_ms: u64, now: Millis) -> u64 {
+        let length = lease_ms.max(LEASE_MS) + REPORT_INTERVAL_MS.max(replaced_ms);
+        match self.buckets.get(usize::from(bucket)) {
+            Some(sight) => length.saturating_sub(now.since(sight.since)),
+            None => length,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roost_proto::id::{Epoch, Incarnation, RoomKey};
+
+    use super::*;
+    use crate::hold::{Offer, State};
+
+    #[test]
+    fn a_new_run_of_another_bucket_suspends_its_rooms_and_leaves_the_lease() {
+        let mut node = Node::with_rooms_everywhere();
+        let bucket = (node.runs.own + 1) % BUCKETS;
+        assert!(!node.hear(bucket, "second", Millis(2_000)));
+        assert!(node.lease.incarnation().is_some());
+        for (room, hold) in node.holdings.iter() {
+            let expected = if room.bucket() == bucket { State::Wanted { until: Millis(3_000) } } else { State::Open };
+            assert_eq!((hold.state, hold.lapsed), (expected, false), "{room}");
+        }
+    }
+
+    #[test]
+    fn when_all_buckets_begin_anew_every_room_keeps_its_deadline_and_its_right() {
+        let mut node = Node::with_rooms_everywhere();
+        assert!(node.hear_all("second", Millis(2_999)));
+        assert_eq!(node.lease.incarnation(), None);
+        for (room, hold) in node.holdings.iter() {
+            assert_eq!((hold.state, hold.lapsed), (State::Wanted { until: Millis(3_000) }, false), "{room}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_was_fenced_when_it_heard_of_a_run_has_lapsed_in_every_bucket() {
+        let mut node = Node::with_rooms_everywhere();
+        assert!(node.hear_all("second", Millis(3_000)));
+        assert!(node.holdings.iter().all(|(_, hold)| hold.lapsed));
+        // And so has one whose lease was over before.
+        let mut node = Node::with_rooms_everywhere();
+        assert!(node.lease.handle_timeout(Millis(9_000)).is_some());
+        node.holdings.suspend_all(Millis(0));
+        assert!(node.holdings.iter().all(|(_, hold)| !hold.lapsed), "in the same run rule 9 is enough");
+        assert!(!node.hear_all("second", Millis(9_500)), "there was no lease to void");
+        assert!(node.holdings.iter().all(|(_, hold)| hold.lapsed));
+    }
+
+    #[test]
+    fn who_knew_the_run_in_time_is_not_lapsed_by_a_later_lapse() {
+        let mut node = Node::with_rooms_everywhere();
+        node.hear_all("second", Millis(2_000));
+        node.lease.registered(Incarnation(2), 0, Millis(2_000), Millis(2_000));
+        node.lease.ended(Incarnation(2));
+        node.holdings.suspend_all(Millis(0));
+        assert!(node.holdings.iter().all(|(_, hold)| !hold.lapsed));
+        node.hear_all("third", Millis(2_500));
+        assert!(node.holdings.iter().all(|(_, hold)| hold.lapsed), "of this one it heard too late");
+    }
+
+    #[test]
+    fn a_grace_lasts_from_the_first_sight_of_its_bucket_s_run() {
+        let mut node = Node::with_rooms_everywhere();
+        let left = |node: &Node, bucket, replaced, now| node.runs.grace_left_ms(bucket, 3_000, replaced, Millis(now));
+        assert_eq!(left(&node, 2, 0, 4_999), 1, "the shortest is that of the usual lease and a report");
+        assert_eq!(left(&node, 2, 6_000, 4_999), 5_001);
+        node.hear(2, "second", Millis(6_000));
+        assert_eq!(left(&node, 2, 0, 7_000), 4_000);
+        assert_eq!(left(&node, 3, 0, 7_000), 0);
+        assert_eq!(node.runs.grace_left_ms(2, 60_000, 0, Millis(6_000)), 61_000);
+        node.hear(2, "second", Millis(8_000));
+        assert_eq!(left(&node, 2, 0, 11_000), 0, "the same run begins nothing");
+    }
+
+    struct Node {
+        runs: Runs,
+        lease: Lease,
+        holdings: Holdings,
+    }
+
+    impl Node {
+        /// With an open room in each bucket, and a lease whose deadline is at 3 s.
+        fn with_rooms_everywhere() -> Self {
+            let (mut lease, mut holdings) = (Lease::new(LEASE_MS), Holdings::default());
+            assert!(lease.registered(Incarnation(1), 0, Millis(0), Millis(0)));
+            let offer = Offer { incarnation: Incarnation(1), epoch: Epoch(10) };
+            for bucket in 0..BUCKETS {
+                let rooms = (0..1_000).map(|number| RoomKey::new("default", format!("room-{number}")).expect("valid"));
+                let room = rooms.into_iter().find(|room| room.bucket() == bucket).expect("one in sixteen");
+                holdings.begin_open(&room, offer, Millis(0));
+                assert!(holdings.opened(&room, offer, Millis(0)));
+            }
+            let mut node = Self { runs: Runs::new(5), lease, holdings };
+            assert!(!node.hear_all("first", Millis(0)));
+            node
+        }
+
+        fn hear(&mut self, bucket: u8, run: &str, now: Millis) -> bool {
+            self.runs.hear(bucket, Run(run.into()), &mut self.lease, &mut self.holdings, now)
+        }
+
+        fn hear_all(&mut self, run: &str, now: Millis) -> bool {
+            let runs = vec![Run(run.into()); usize::from(BUCKETS)];
+            self.runs.hear_all(runs, &mut self.lease, &mut self.holdings, now)
+        }
+    }
+}
