@@ -1,7 +1,7 @@
 //! Invariant 10: everything is bounded: what waits and what is kept, and, once nothing bad happens any more, the time until all is
 //! well again.
 
-use roost_agent_core::hold::{Hold, State};
+use roost_agent_core::hold::State;
 use roost_agent_core::lease::Standing;
 use roost_proto::time::Millis;
 
@@ -46,8 +46,8 @@ impl Admissions {
             return Err("the store has more claims than there are rooms".to_owned());
         }
         for agent in world.agents.iter().flatten() {
-            let waits = |hold: &Hold| matches!(hold.state, State::Wanted { .. } | State::Provisional);
-            let wanted = agent.holdings.iter().filter(|(_, hold)| waits(hold)).count();
+            let waits = |state| matches!(state, State::Wanted { .. } | State::Provisional | State::Moving);
+            let wanted = agent.holdings.iter().filter(|(_, hold)| waits(hold.state)).count();
             let standing = agent.lease.standing(agent.now(world.wire.now));
             if wanted > 0 || standing != Standing::Held {
                 return Err(format!("{}: {standing:?}, {wanted} rooms wait, although all is well", agent.id));

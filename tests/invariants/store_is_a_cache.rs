@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use roost_agent_core::hold::{Hold, State};
 use roost_proto::id::{NodeId, RoomKey};
 use roost_proto::time::Millis;
 
@@ -55,5 +56,7 @@ fn is_calm(world: &World, began: Millis) -> bool {
 }
 
 fn still_holds(world: &World, node: &NodeId, room: &RoomKey) -> bool {
-    world.agents.iter().flatten().any(|agent| agent.id == *node && agent.holdings.get(room).is_some())
+    // One that is being handed over may be the other node's by the store's word before its node has heard that.
+    let is_here = |hold: &Hold| hold.state != State::Moving;
+    world.agents.iter().flatten().any(|agent| agent.id == *node && agent.holdings.get(room).is_some_and(is_here))
 }

@@ -11,6 +11,8 @@ use crate::wire::{Clock, Place};
 /// The most nodes of a run.
 pub(crate) const MOST_NODES: usize = 4;
 const MOST_SCHEDULERS: usize = 3;
+const MOST_ORDERS: usize = 8;
+const SHORTLY_MS: u64 = 2_000;
 /// Faults happen between these two; before, the first grace passes.
 const FAULTS_MS: [u64; 2] = [6_000, 26_000];
 /// From here on nothing bad happens any more, and everything has to recover.
@@ -34,6 +36,18 @@ pub(crate) struct Plan {
     /// Of agents first, then of schedulers.
     pub(crate) clocks: Vec<Clock>,
     pub(crate) faults: Vec<Planned>,
+    pub(crate) orders: Vec<Order>,
+}
+
+/// A scheduler is told to move a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) at: Millis,
+    pub(crate) scheduler: usize,
+    /// One of all, by number.
+    pub(crate) room: u64,
+    /// The number of the node; none: wherever placement says.
+    pub(crate) to: Option<usize>,
 }
 
 /// How often messages come late, twice or never, in thousandths.
@@ -98,10 +112,12 @@ impl Plan {
             network: network(&mut random),
             clocks: (0..MOST_NODES + MOST_SCHEDULERS).map(|_| clock(&mut random)).collect(),
             faults: Vec::new(),
+            orders: Vec::new(),
         };
         for _ in 0..random.random_range(1..=6) {
             plan.draw(&mut random);
         }
+        plan.orders = plan.orders(&mut stream(seed, "operator"));
         plan
     }
 
@@ -110,6 +126,26 @@ impl Plan {
         let touches = |planned: &Planned| planned.from <= until && from <= planned.until;
         self.network == Network::default()
             && self.faults.iter().all(|planned| !touches(planned) || is_meant(&planned.fault))
+    }
+
+    /// One in three is given to two schedulers, who need not agree on where the room goes.
+    fn orders(&self, random: &mut Pcg64) -> Vec<Order> {
+        let mut orders = Vec::new();
+        for _ in 0..random.random_range(0..=MOST_ORDERS) {
+            let mut at = Millis(random.random_range(FAULTS_MS[0]..=CALM_MS));
+            // Many shortly before something goes wrong: that is when answers are lost.
+            if !self.faults.is_empty() && random.random_range(0..2) == 0 {
+                let fault = random.random_range(0..self.faults.len());
+                at = self.faults[fault].from.minus(random.random_range(0..=SHORTLY_MS));
+            }
+            let room = random.random_range(0..self.rooms);
+            let both = random.random_range(0..3) == 0;
+            for scheduler in 0..if both { 2 } else { 1 } {
+                let to = Some(random.random_range(0..=self.nodes)).filter(|node| *node < self.nodes);
+                orders.push(Order { at, scheduler, room, to });
+            }
+        }
+        orders
     }
 
     fn draw(&mut self, random: &mut Pcg64) {

@@ -1,6 +1,6 @@
 //! Makes a failing run as short as it gets: without the faults, the people and the bad network that it fails without.
 
-use crate::plan::{Network, Plan, Planned};
+use crate::plan::{Network, Order, Plan, Planned};
 use crate::world::{Outcome, run};
 
 /// A smaller plan that breaks the same invariant.
@@ -28,6 +28,8 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     };
     let without = |fault: &Planned| change(&|plan| plan.faults.retain(|other| other != fault));
     let mut all: Vec<Plan> = plan.faults.iter().map(without).collect();
+    let without = |order: &Order| change(&|plan| plan.orders.retain(|other| other != order));
+    all.extend(plan.orders.iter().map(without));
     let network = plan.network;
     for calmer in [
         Network::default(),

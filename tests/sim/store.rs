@@ -1,6 +1,6 @@
 //! The store: the specification of ownership, and what a server around it may do: restart, be emptied, or come back old.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use roost_proto::event::Event;
 use roost_proto::hash::BUCKETS;
@@ -45,6 +45,10 @@ pub(crate) struct Store {
     watchers: Vec<Watcher>,
     runs: u64,
     life: u64,
+    /// Requests that came while it listened, and those that it refused. A refused one was never sent, so that no copy of it
+    /// comes later, nor is a copy refused of one that came.
+    heard: BTreeSet<u64>,
+    refused: BTreeSet<u64>,
     pub(crate) door: Door,
     /// How far its clock was set forward.
     pub(crate) ahead_ms: u64,
@@ -52,6 +56,8 @@ pub(crate) struct Store {
     pub(crate) began: Millis,
     /// Records that were asserted provisionally, as far as nothing was written since.
     provisional: BTreeMap<RoomKey, Claim>,
+    /// How often a room was handed over.
+    pub(crate) handed_over: u64,
 }
 
 #[derive(Debug)]
@@ -71,10 +77,13 @@ impl Store {
             watchers: Vec::new(),
             runs: 1,
             life: 1,
+            heard: BTreeSet::new(),
+            refused: BTreeSet::new(),
             door: Door::Open,
             ahead_ms: 0,
             began: Millis(0),
             provisional: BTreeMap::new(),
+            handed_over: 0,
         }
     }
 
@@ -143,8 +152,13 @@ impl Store {
     pub(crate) fn hear(&mut self, from: Place, id: u64, ask: Ask, wire: &mut Wire) {
         match self.door {
             Door::Silent => return,
-            Door::Refuses => return wire.send(Place::Store, from, id, Body::Refused),
-            Door::Open => {}
+            Door::Refuses if self.heard.contains(&id) => return,
+            Door::Refuses => {
+                self.refused.insert(id);
+                return wire.send(Place::Store, from, id, Body::Refused);
+            }
+            Door::Open if self.refused.contains(&id) => return,
+            Door::Open => drop(self.heard.insert(id)),
         }
         let (said, event) = self.answer(from, id, ask, wire.now);
         if let Some(event) = event {
@@ -211,6 +225,11 @@ impl Store {
             NodeOperation::Release(holding) => {
                 let (answer, event) = self.of(&holding.room).release(&holding, now);
                 (NodeAnswer::Released(answer), event)
+            }
+            NodeOperation::HandOver(hand_over) => {
+                let (answer, event) = self.of(&hand_over.held.room).hand_over(&hand_over, now);
+                self.handed_over += u64::from(event.is_some());
+                (NodeAnswer::HandedOver(answer), event)
             }
             NodeOperation::Raise(raise) => (NodeAnswer::Raised(self.bucket(raise.bucket).raise(&raise)), None),
             _ => (NodeAnswer::Unavailable("not simulated".to_owned()), None),

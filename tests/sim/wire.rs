@@ -42,6 +42,7 @@ pub(crate) enum Timer {
     /// The grace of a provisional assertion may be over.
     Confirm,
     Release,
+    Move,
     LookAgain(u64),
     /// Somebody who was let in has their transport.
     Arrive(u64),
@@ -66,6 +67,10 @@ pub(crate) enum Happening {
     Fault {
         index: usize,
         begins: bool,
+    },
+    /// An operator orders something.
+    Order {
+        index: usize,
     },
 }
 
@@ -127,6 +132,10 @@ impl Wire {
 
     pub(crate) fn fault(&mut self, at: Millis, index: usize, begins: bool) {
         self.queue.push(at, Happening::Fault { index, begins });
+    }
+
+    pub(crate) fn order(&mut self, at: Millis, index: usize) {
+        self.queue.push(at, Happening::Order { index });
     }
 
     /// A number that nothing else has.

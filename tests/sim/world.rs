@@ -3,7 +3,7 @@
 use roost_proto::id::{Epoch, RoomKey};
 use roost_proto::time::Millis;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, node_id};
 use crate::client::{self, Client};
 use crate::invariants::{Invariants, Violation};
 use crate::message::Body;
@@ -45,6 +45,8 @@ pub(crate) struct Outcome {
     pub(crate) at: Millis,
     /// How many times somebody was let in.
     pub(crate) admissions: u64,
+    /// How many times a room was handed over.
+    pub(crate) moves: u64,
     /// Empty unless it was wanted.
     pub(crate) trace: Vec<String>,
 }
@@ -69,7 +71,8 @@ pub(crate) fn run(plan: &Plan, traced: bool) -> Outcome {
         }
     }
     let admissions = world.clients.iter().map(|client| client.admissions).sum();
-    Outcome { violation, at: world.wire.now, admissions, trace: world.wire.trace.unwrap_or_default() }
+    let moves = world.store.handed_over;
+    Outcome { violation, at: world.wire.now, admissions, moves, trace: world.wire.trace.unwrap_or_default() }
 }
 
 impl World {
@@ -78,6 +81,9 @@ impl World {
         for (index, planned) in plan.faults.iter().enumerate() {
             wire.fault(planned.from, index, true);
             wire.fault(planned.until.max(planned.from.plus(1)), index, false);
+        }
+        for (index, order) in plan.orders.iter().enumerate() {
+            wire.order(order.at, index);
         }
         let mut world = Self {
             plan: plan.clone(),
@@ -116,6 +122,7 @@ impl World {
                 self.befall(*index, *begins);
                 return true;
             }
+            Happening::Order { index } => Place::Scheduler(self.plan.orders[*index].scheduler),
         };
         if let Some(until) = self.paused_until(place) {
             self.wire.put_off(until, what);
@@ -124,6 +131,7 @@ impl World {
         match what {
             Happening::Message { from, to, id, body } => self.deliver(from, to, id, body),
             Happening::Timer { at, life, timer } => self.wake(at, life, timer),
+            Happening::Order { index } => self.order(index),
             Happening::Fault { .. } => {}
         }
         matches!(place, Place::Agent(_) | Place::Store)
@@ -164,6 +172,14 @@ impl World {
                 }
             }
             Place::Client(number) => self.clients[number].wake(&self.plan, wire),
+        }
+    }
+
+    fn order(&mut self, index: usize) {
+        let order = self.plan.orders[index].clone();
+        let to = order.to.map(node_id);
+        if let Some(scheduler) = &mut self.schedulers[order.scheduler] {
+            scheduler.relocate(&client::room(order.room), to.as_ref(), &mut self.wire);
         }
     }
 

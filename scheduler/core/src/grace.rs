@@ -15,6 +15,8 @@ pub struct Grace {
     lease_ms: u64,
     /// The longest time that a store's server which was replaced goes on answering.
     replaced_ms: u64,
+    /// Since when the store does not answer: graces stand still.
+    paused: Option<Millis>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -26,7 +28,12 @@ struct Bucket {
 
 impl Default for Grace {
     fn default() -> Self {
-        Self { buckets: vec![Bucket::default(); usize::from(BUCKETS)], lease_ms: DEFAULT_LEASE_MS, replaced_ms: 0 }
+        Self {
+            buckets: vec![Bucket::default(); usize::from(BUCKETS)],
+            lease_ms: DEFAULT_LEASE_MS,
+            replaced_ms: 0,
+            paused: None,
+        }
     }
 }
 
@@ -40,6 +47,21 @@ impl Grace {
         entry.run = Some(run.clone());
         entry.first_seen = now;
         true
+    }
+
+    /// The store does not answer. While it refuses agents, too, those go on admitting (rule 14) and cannot assert what they
+    /// hold: that time is no part of a grace.
+    pub fn pause(&mut self, now: Millis) {
+        self.paused.get_or_insert(now);
+    }
+
+    /// The store answers: graces that were not over go on.
+    pub fn resume(&mut self, now: Millis) {
+        let Some(since) = self.paused.take() else { return };
+        let length_ms = self.length_ms();
+        for entry in self.buckets.iter_mut().filter(|entry| since.since(entry.first_seen) < length_ms) {
+            entry.first_seen = entry.first_seen.plus(now.since(since.max(entry.first_seen)));
+        }
     }
 
     /// Takes note of an epoch that was given in a bucket, in whichever run.
@@ -89,7 +111,10 @@ impl Grace {
     #[must_use]
     pub fn left_ms(&self, bucket: u8, now: Millis) -> u64 {
         match self.buckets.get(usize::from(bucket)) {
-            Some(Bucket { run: Some(_), first_seen, .. }) => self.length_ms().saturating_sub(now.since(*first_seen)),
+            Some(Bucket { run: Some(_), first_seen, .. }) => {
+                let until = self.paused.map_or(now, |paused| paused.min(now));
+                self.length_ms().saturating_sub(until.since(*first_seen))
+            }
             _ => self.length_ms(),
         }
     }
@@ -118,6 +143,21 @@ mod tests {
         assert!(grace.see_run(3, &run("r2"), Millis(9_000)));
         assert_eq!(grace.left_ms(3, Millis(9_000)), 5_000);
         assert_eq!(grace.longest_left_ms(Millis(20_000)), 5_000, "other buckets were never seen");
+    }
+
+    #[test]
+    fn while_the_store_does_not_answer_a_grace_stands_still_and_one_that_is_over_stays_so() {
+        let mut grace = Grace::default();
+        grace.see_run(3, &run("r1"), Millis(0));
+        grace.see_run(4, &run("r1"), Millis(4_000));
+        grace.pause(Millis(6_000));
+        grace.see_run(5, &run("r1"), Millis(7_000));
+        let left = |grace: &Grace, now| [3, 4, 5].map(|bucket| grace.left_ms(bucket, Millis(now)));
+        assert_eq!(left(&grace, 60_000), [0, 3_000, 5_000]);
+        grace.pause(Millis(50_000));
+        grace.resume(Millis(60_000));
+        assert_eq!(left(&grace, 60_000), [0, 3_000, 5_000]);
+        assert_eq!(left(&grace, 62_000), [0, 1_000, 3_000]);
     }
 
     #[test]

@@ -91,12 +91,14 @@ impl View {
     pub fn listen(&mut self, now: Millis) {
         self.rooms.begin_watch();
         self.watch_began = now;
+        self.grace.resume(now);
         self.resume(now);
     }
 
     /// The watch has ended: no events come any more.
     pub fn stop_listening(&mut self, now: Millis) {
         self.hearing.end(now);
+        self.grace.pause(now);
     }
 
     /// Whether events come.

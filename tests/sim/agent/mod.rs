@@ -1,6 +1,7 @@
 //! An agent: the real lease, holdings and cadence, driven as node-agent/src does it, each await one message.
 
 mod door;
+mod moving;
 mod rooms;
 mod uplink;
 
@@ -44,6 +45,7 @@ pub(crate) struct Agent {
     beat: uplink::Beat,
     assertion: rooms::Round,
     release: rooms::Round,
+    moving: rooms::Round,
     /// The incarnation for which the highest epochs were posted, and the runs in which they were.
     raised: Option<(Incarnation, Vec<Run>)>,
     raises: Vec<Raise>,
@@ -64,6 +66,7 @@ enum Purpose {
     Raise,
     Assert(Held, Assert),
     Release(Held),
+    Move(Held),
     Open(RoomKey, Offer),
 }
 
@@ -92,6 +95,7 @@ impl Agent {
             beat: uplink::Beat::default(),
             assertion: rooms::Round::default(),
             release: rooms::Round::default(),
+            moving: rooms::Round::default(),
             raised: None,
             raises: Vec::new(),
             waiting: BTreeMap::new(),
@@ -131,9 +135,13 @@ impl Agent {
             }
             Body::Knock(ticket) => self.knocked(from, id, ticket, wire),
             Body::Command { node, command } if node == self.id => {
-                if let Ok(Todo::ReportAll) = inbox::read(&command, self.lease.incarnation()) {
-                    self.cadence.want_all(self.now(wire.now));
-                    self.report_wanted(wire);
+                match inbox::read(&command, self.lease.incarnation()) {
+                    Ok(Todo::ReportAll) => {
+                        self.cadence.want_all(self.now(wire.now));
+                        self.report_wanted(wire);
+                    }
+                    Ok(Todo::Move { room, epoch, to }) => self.begin_move(&room, epoch, to, wire),
+                    _ => {}
                 }
             }
             _ => {}
@@ -159,6 +167,7 @@ impl Agent {
             }
             Timer::Assert => self.assert_again(wire),
             Timer::Release => self.release_again(wire),
+            Timer::Move => self.move_again(wire),
             Timer::Arrive(guest) => self.arrived(guest, wire),
             Timer::Leave(guest) => self.left(guest, wire),
             Timer::Confirm => self.confirm_due(wire),
@@ -178,6 +187,7 @@ impl Agent {
             Purpose::Raise => self.raise_answered(answer, wire),
             Purpose::Assert(held, asked) => self.assert_answered(&held, &asked, answer, wire),
             Purpose::Release(held) => self.release_answered(&held, answer, wire),
+            Purpose::Move(held) => self.move_answered(&held, answer, wire),
             Purpose::Open(room, offer) => self.open_answered(&room, offer, answer, wire),
         }
     }
@@ -229,6 +239,8 @@ impl Agent {
 
     /// Rooms that are gone take their guests along, and there may be something to give up.
     fn after(&mut self, wire: &mut Wire) {
+        // Whoever is inside these goes where a lookup says.
+        self.holdings.take_doubtful();
         let holdings = &self.holdings;
         let is_here =
             |(room, opened_as): &(RoomKey, Epoch)| holdings.get(room).is_some_and(|hold| hold.opened_as == *opened_as);

@@ -18,13 +18,13 @@ pub(super) struct Round {
     is_running: bool,
     /// Somebody asked for another round meanwhile.
     is_wanted: bool,
-    on_the_way: usize,
+    pub(super) on_the_way: usize,
     failures: u32,
 }
 
 impl Round {
     /// Whether to begin.
-    fn want(&mut self) -> bool {
+    pub(super) fn want(&mut self) -> bool {
         self.is_wanted = true;
         let begins = !self.is_running;
         if begins {
@@ -33,14 +33,14 @@ impl Round {
         begins
     }
 
-    fn pause(&mut self, wire: &mut Wire) -> u64 {
+    pub(super) fn pause(&mut self, wire: &mut Wire) -> u64 {
         let most = PAUSE_MS.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE_MS);
         self.failures += 1;
         wire.draw(most / 2, most)
     }
 
     /// Nothing is left. True if another round was asked for.
-    fn end(&mut self) -> bool {
+    pub(super) fn end(&mut self) -> bool {
         self.failures = 0;
         self.is_running = std::mem::take(&mut self.is_wanted);
         self.is_running

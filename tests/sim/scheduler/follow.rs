@@ -4,6 +4,7 @@ use roost_proto::WIRE_VERSION;
 use roost_proto::command::{Action, Command};
 use roost_proto::event::Event;
 use roost_proto::hash::BUCKETS;
+use roost_proto::id::NodeId;
 use roost_proto::room::Run;
 use roost_scheduler_core::view::Wanted;
 use roost_store::operation::{NodeAnswer, NodeOperation, Raise};
@@ -58,13 +59,16 @@ impl Scheduler {
             Wanted::Nothing => {}
             Wanted::FullReport(node, incarnation) => {
                 let command = Command { v: WIRE_VERSION, incarnation, action: Action::ReportAll };
-                let number = (0..MOST_NODES).find(|number| node_id(*number) == node);
-                if let Some(number) = number {
-                    let id = wire.id();
-                    wire.send(self.place, Place::Agent(number), id, Body::Command { node, command });
-                }
+                self.command(node, command, wire);
             }
             Wanted::Runs => self.ask(Ask::Node(NodeOperation::Runs), Purpose::BeatRuns, wire),
+        }
+    }
+
+    pub(super) fn command(&mut self, node: NodeId, command: Command, wire: &mut Wire) {
+        if let Some(number) = (0..MOST_NODES).find(|number| node_id(*number) == node) {
+            let id = wire.id();
+            wire.send(self.place, Place::Agent(number), id, Body::Command { node, command });
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod follow;
 mod lookup;
+mod relocate;
 
 use std::collections::BTreeMap;
 
@@ -43,6 +44,8 @@ enum Purpose {
     BeatRuns,
     Raise(u8, Run, Epoch),
     Lookup(u64, lookup::Call),
+    /// A granted room is granted to another node.
+    Regrant(RoomKey, Claim),
 }
 
 /// How a call ended.
@@ -118,7 +121,7 @@ impl Scheduler {
                 }
             }
             Timer::LookAgain(lookup) => self.look_again(lookup, wire),
-            Timer::Assert | Timer::Confirm | Timer::Release | Timer::Arrive(_) | Timer::Leave(_) => {}
+            Timer::Assert | Timer::Confirm | Timer::Release | Timer::Move | Timer::Arrive(_) | Timer::Leave(_) => {}
         }
     }
 
@@ -132,6 +135,7 @@ impl Scheduler {
                 }
             }
             Purpose::Lookup(lookup, call) => self.lookup_answered(lookup, call, answer, wire),
+            Purpose::Regrant(room, claim) => self.regranted(room, claim, answer, wire),
         }
     }
 
