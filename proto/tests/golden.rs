@@ -3,8 +3,8 @@
 //! `ROOST_ACCEPT=1 cargo test -p roost-proto` writes the files anew; the difference is then a change of the format.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::fmt::Debug;
-use std::path::PathBuf;
+mod pin;
+
 use std::sync::Arc;
 
 use roost_proto::admin::{ClusterView, Load, NodeCounts, NodeState, NodeView, Page, SchedulerView, StoreView};
@@ -26,9 +26,9 @@ use roost_proto::report::{
 };
 use roost_proto::room::{Claim, ClaimState, Expected, RoomView, Run};
 use roost_proto::steer::{Drain, DrainState, Steering};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+use pin::pin;
 
 #[test]
 fn reports_commands_and_events_keep_their_format() {
@@ -287,18 +287,6 @@ fn fields_of_a_later_version_are_ignored() {
     assert_eq!(serde_json::from_value::<Report>(value).unwrap(), report());
     let later = json!({"v": 2, "incarnation": 1, "action": "dance", "tempo": 120});
     assert_eq!(serde_json::from_value::<Command>(later).unwrap().action, Action::Unknown);
-}
-
-fn pin<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, value: &T) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(format!("{name}.json"));
-    let written = serde_json::to_value(value).unwrap();
-    if std::env::var_os("ROOST_ACCEPT").is_some() {
-        std::fs::write(&path, serde_json::to_string_pretty(&written).unwrap() + "\n").unwrap();
-    }
-    let pinned = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let pinned: Value = serde_json::from_str(&pinned).unwrap();
-    assert_eq!(written, pinned, "{name} is written differently than {} says", path.display());
-    assert_eq!(&serde_json::from_value::<T>(pinned).unwrap(), value, "{name} is read differently than it was written");
 }
 
 fn node(text: &str) -> NodeId {

@@ -14,6 +14,7 @@ mod national;
 mod race;
 mod redirect;
 mod second_scheduler;
+mod skew;
 
 /// Runs an async test body and shows what went wrong in words.
 fn run(body: impl Future<Output = Result<(), roost_tests::Trouble>>) {

@@ -88,17 +88,18 @@ struct Uplink {
     heard: Instant,
 }
 
-/// What must be known of a report to answer its sender.
+/// What must be known of a request to answer its sender.
 #[derive(Deserialize)]
-struct UnreadReport {
+struct Unread {
     id: u64,
-    op: UnreadRenewal,
+    op: UnreadOperation,
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
-enum UnreadRenewal {
-    Renew { report: Sender },
+struct UnreadOperation {
+    op: String,
+    #[serde(default)]
+    report: Option<Sender>,
 }
 
 #[derive(Deserialize)]
@@ -177,19 +178,23 @@ impl Uplink {
         }
     }
 
-    /// A report that cannot be read is dropped like one that came through Redis, and its lease not renewed. With anything
-    /// else that cannot be read there is no going on.
+    /// A report that cannot be read is dropped like one that came through Redis, and its lease not renewed. An operation of
+    /// a later version is not done. With anything else that cannot be read there is no going on.
     async fn refuse(
         &mut self,
         text: &str,
         error: &serde_json::Error,
     ) -> Result<Option<UplinkRequest<NodeOperation>>, End> {
-        let Ok(UnreadReport { id, op: UnreadRenewal::Renew { report } }) = serde_json::from_str(text) else {
+        let Ok(Unread { id, op }) = serde_json::from_str(text) else {
             tracing::warn!(%error, "an agent's message cannot be read");
             return Err(End::Close(4400, Code::BadRequest.as_str()));
         };
-        self.scheduler.store.dropped_reports().unreadable(report.node, error);
-        let answer = NodeAnswer::Unavailable(format!("the report cannot be read: {error}"));
+        if op.op == "renew" {
+            self.scheduler.store.dropped_reports().unreadable(op.report.and_then(|report| report.node), error);
+        } else {
+            tracing::info!(operation = format!("{:.80}", op.op), %error, "an agent asks for what cannot be read: it may be of a later version");
+        }
+        let answer = NodeAnswer::Unavailable(format!("{:.80}: cannot be read: {error}", op.op));
         self.say(&UplinkMessage::Reply { id, answer }).await
     }
 

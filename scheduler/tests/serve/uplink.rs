@@ -58,7 +58,7 @@ async fn a_gap_in_an_agents_reports_is_followed_by_a_command_to_report_all() {
 #[tokio::test]
 async fn a_message_that_cannot_be_read_closes_the_agents_connection() {
     let scheduler = Scheduler::start().await;
-    for message in [Message::text("{}"), Message::text(r#"{"id":1,"op":{"op":"none"}}"#), Message::binary(vec![0])] {
+    for message in [Message::text("{}"), Message::text(r#"{"id":1,"op":[]}"#), Message::binary(vec![0])] {
         let mut socket = connect(&scheduler.cluster).await;
         socket.send(message.clone()).await.unwrap();
         let code = loop {
