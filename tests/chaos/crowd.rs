@@ -31,6 +31,15 @@ pub(crate) struct Crowd {
     stay: JoinSet<()>,
 }
 
+/// How long it took until all was well again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recovery {
+    /// Every scheduler had the right answer for each room, and placed a new one.
+    pub(crate) lookups: Duration,
+    /// Besides, the doors let in, and the store had all claims.
+    pub(crate) all: Duration,
+}
+
 /// How a guest fared.
 #[derive(Debug)]
 pub(crate) struct Visit {
@@ -93,7 +102,7 @@ impl Crowd {
 
     /// Waits until every scheduler has the right answer for each room and places one that it doesn't know, doors let in,
     /// and the store has all rooms; gives how long that took. Wrong answers on the way are added to `wrong`.
-    pub(crate) async fn recovered(&self, cluster: &Cluster, wrong: &mut u64) -> Result<Duration, Trouble> {
+    pub(crate) async fn recovered(&self, cluster: &Cluster, wrong: &mut u64) -> Result<Recovery, Trouble> {
         let back = Instant::now();
         let mut caller = Caller::new(&addresses(cluster));
         for at in 0..cluster.schedulers.len() {
@@ -109,6 +118,7 @@ impl Crowd {
                 patience(back, &trouble).await?;
             }
         }
+        let lookups = back.elapsed();
         while let Some(visit) = self.visit(cluster, 0).await.iter().find(|visit| !is_in(visit)) {
             patience(back, &format!("{visit:?}").into()).await?;
         }
@@ -116,7 +126,7 @@ impl Crowd {
         while let Some(room) = self.misplaced(&store).await?.first() {
             patience(back, &room.as_str().into()).await?;
         }
-        Ok(back.elapsed())
+        Ok(Recovery { lookups, all: back.elapsed() })
     }
 
     /// Comes to each room once as somebody else, who leaves at once. Gives what the doors said.

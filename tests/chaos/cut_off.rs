@@ -1,5 +1,6 @@
 //! An agent is cut off: its packets are lost, both ways, and nobody refuses anything.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +15,9 @@ use roost_tests::cluster::{Cluster, NodePlan, Plan};
 use roost_tests::namespace::{ADDRESSES, Pair, enter};
 use roost_tests::participant::{Participant, Welcome};
 
-use crate::caller::{Caller, Told, addresses};
-use crate::crowd::{knock, patience};
+use crate::caller::{Caller, addresses};
+use crate::crowd::knock;
+use crate::elsewhere::elsewhere;
 use crate::table::Row;
 use crate::{LEASE, full_or};
 
@@ -26,7 +28,7 @@ const WAITS: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 struct Door {
     /// Knocks that were let in: when they were made.
-    admitted: Vec<(usize, Instant)>,
+    admitted: Vec<(String, Instant)>,
     refused: u64,
     code: Option<String>,
 }
@@ -60,7 +62,7 @@ async fn cut_off(folder: &TempDir, pair: &Pair) -> Result<(), Trouble> {
     let cluster = Cluster::start(guarded(folder, &pair.namespaces()[1])?).await?;
     cluster.watched().await?;
     let mut caller = Caller::new(&addresses(&cluster));
-    let mut rooms = Vec::new();
+    let (mut rooms, mut doors, mut stay) = (BTreeMap::new(), Vec::new(), Vec::new());
     let mut index = 0;
     while rooms.len() < count {
         let room = format!("room-{index}");
@@ -70,66 +72,41 @@ async fn cut_off(folder: &TempDir, pair: &Pair) -> Result<(), Trouble> {
         if !matches!(welcome, Welcome::Admitted { .. }) {
             return Err(format!("{room}: {welcome:?}").into());
         }
+        stay.push(anna);
         if found.node == "far" {
-            let door = cluster.door("far", &room, "berta", &found.ticket)?;
-            rooms.push((room, found, door, anna));
+            doors.push((room.clone(), cluster.door("far", &room, "berta", &found.ticket)?));
+            rooms.insert(room, found);
         }
     }
-    let doors = rooms.iter().map(|(_, _, door, _)| door.clone()).collect();
     let stop = Arc::new(AtomicBool::new(false));
     let door = stand_at_the_door(&pair.namespaces()[1], doors, stop.clone());
     pair.cut().await?;
     let cut = Instant::now();
-    let elsewhere = elsewhere(&mut caller, &rooms, cut).await?;
+    let elsewhere = elsewhere(&addresses(&cluster), &rooms, cut).await?;
     stop.store(true, Ordering::Relaxed);
     let door = door.await??;
     let mut row = Row::new(format!("agent with {count} rooms cut off: elsewhere"));
-    let last = elsewhere.iter().map(|(when, _)| *when).max().ok_or("no rooms")?;
-    let first = elsewhere.iter().map(|(when, _)| *when).min().ok_or("no rooms")?;
+    let last = elsewhere.values().map(|(when, _)| *when).max().ok_or("no rooms")?;
+    let first = elsewhere.values().map(|(when, _)| *when).min().ok_or("no rooms")?;
     row.note(format!("first after {:.2} s", (first - cut).as_secs_f64()));
     row.within("last after", LEASE + Duration::from_secs(1), last - cut);
-    let is_late = |(room, knocked): &&(usize, Instant)| *knocked > elsewhere[*room].0;
+    let is_late = |(room, knocked): &&(String, Instant)| *knocked > elsewhere[room].0;
     row.none("let in at both", door.admitted.iter().filter(is_late).count() as u64);
     let after_cut = door.admitted.iter().filter(|(_, knocked)| *knocked > cut);
     let fenced = after_cut.map(|(_, knocked)| *knocked - cut).max().unwrap_or_default();
     row.hold(format!("its door let in until {:.2} s", fenced.as_secs_f64()), !door.admitted.is_empty());
     row.hold(format!("then refused {} with {:?}", door.refused, door.code), door.refused > 0);
-    row.none(
-        "epochs fell",
-        elsewhere.iter().zip(&rooms).filter(|((_, new), (_, old, ..))| new <= &old.epoch).count() as u64,
-    );
+    let fallen = elsewhere.iter().filter(|(room, (_, epoch))| *epoch <= rooms[*room].epoch).count() as u64;
+    row.none("epochs fell", fallen);
     row.end()?;
     pair.mend().await?;
     cluster.stop().await
 }
 
-/// When each room was first answered with the other node, and under which epoch.
-async fn elsewhere(
-    caller: &mut Caller,
-    rooms: &[(String, Told, String, Participant)],
-    cut: Instant,
-) -> Result<Vec<(Instant, u64)>, Trouble> {
-    let mut found: Vec<Option<(Instant, u64)>> = vec![None; rooms.len()];
-    let mut at = 0;
-    while found.iter().any(Option::is_none) {
-        at += 1;
-        for (index, (room, ..)) in rooms.iter().enumerate() {
-            if found[index].is_none()
-                && let Ok(told) = caller.look_up_once(at, room, "{}").await
-                && told.node != "far"
-            {
-                found[index] = Some((Instant::now(), told.epoch));
-            }
-        }
-        patience(cut, &"rooms stay at the agent that is cut off".into()).await?;
-    }
-    Ok(found.into_iter().flatten().collect())
-}
-
 /// Knocks at the agent's door from inside its namespace, again and again, on a thread of its own.
 fn stand_at_the_door(
     namespace: &Path,
-    doors: Vec<String>,
+    doors: Vec<(String, String)>,
     stop: Arc<AtomicBool>,
 ) -> impl Future<Output = Result<Result<Door, Trouble>, oneshot::error::RecvError>> {
     let (tell, told) = oneshot::channel();
@@ -145,16 +122,16 @@ fn stand_at_the_door(
     told
 }
 
-async fn knock_on(doors: &[String], stop: &AtomicBool) -> Result<Door, Trouble> {
+async fn knock_on(doors: &[(String, String)], stop: &AtomicBool) -> Result<Door, Trouble> {
     let mut door = Door::default();
-    for index in (0..doors.len()).cycle() {
+    for (room, url) in doors.iter().cycle() {
         if stop.load(Ordering::Relaxed) && door.refused > 0 {
             break;
         }
         let knocked = Instant::now();
-        let welcome = async { Participant::connect(&doors[index]).await?.welcome().await };
+        let welcome = async { Participant::connect(url).await?.welcome().await };
         match timeout(WAITS, welcome).await {
-            Ok(Ok(Welcome::Admitted { .. })) => door.admitted.push((index, knocked)),
+            Ok(Ok(Welcome::Admitted { .. })) => door.admitted.push((room.clone(), knocked)),
             Ok(Ok(Welcome::Refused { code })) => {
                 door.refused += 1;
                 door.code = Some(code);
@@ -172,10 +149,7 @@ fn guarded(folder: &TempDir, namespace: &Path) -> Result<Plan, Trouble> {
     std::fs::write(&key, "a-key-for-this-test-alone-0123456789abcdef\n")?;
     let mut plan = Plan::small().with_redis(2);
     (plan.dev, plan.cluster_key, plan.host) = (false, Some(key), ADDRESSES[0].to_owned());
-    let far = NodePlan::new("far", "eu/central");
-    plan.nodes = vec![
-        NodePlan::new("near", "eu/central"),
-        NodePlan { elsewhere: Some((namespace.to_owned(), ADDRESSES[1].to_owned())), ..far },
-    ];
+    let [near, far] = ["near", "far"].map(|id| NodePlan::new(id, "eu/central").with(&["--max-participants", "100000"]));
+    plan.nodes = vec![near, NodePlan { elsewhere: Some((namespace.to_owned(), ADDRESSES[1].to_owned())), ..far }];
     Ok(plan)
 }

@@ -3,17 +3,12 @@
 use std::time::{Duration, Instant};
 
 use roost_tests::cluster::{Cluster, NodePlan, Plan};
-use tokio::task::JoinSet;
 
-use roost_tests::Trouble;
-
-use crate::caller::{Caller, addresses};
-use crate::crowd::{Crowd, patience};
+use crate::caller::addresses;
+use crate::crowd::Crowd;
+use crate::elsewhere::elsewhere;
 use crate::table::Row;
 use crate::{full_or, run};
-
-/// How many clients share the rooms.
-const CALLERS: usize = 8;
 
 #[test]
 fn all_rooms_of_a_killed_agent_are_elsewhere_within_a_second() {
@@ -28,18 +23,9 @@ fn all_rooms_of_a_killed_agent_are_elsewhere_within_a_second() {
         let addresses = addresses(&cluster);
         let killed = Instant::now();
         cluster.node_mut("fra-1")?.process.kill().await?;
-        let mut callers = JoinSet::new();
-        for number in 0..CALLERS {
-            let mine = crowd.rooms.iter().skip(number).step_by(CALLERS);
-            let mine = mine.map(|(room, told)| (room.clone(), told.epoch)).collect();
-            callers.spawn(elsewhere(Caller::new(&addresses), number, mine, killed));
-        }
-        let (mut took, mut fallen) = (Vec::new(), 0);
-        while let Some(done) = callers.join_next().await {
-            let (durations, lower) = done??;
-            took.extend(durations);
-            fallen += lower;
-        }
+        let elsewhere = elsewhere(&addresses, &crowd.rooms, killed).await?;
+        let mut took: Vec<_> = elsewhere.values().map(|(when, _)| *when - killed).collect();
+        let fallen = elsewhere.iter().filter(|(room, (_, epoch))| *epoch <= crowd.rooms[*room].epoch).count() as u64;
         took.sort_unstable();
         let mut row = Row::new(format!("kill -9 of an agent with {count} rooms: elsewhere"));
         row.within("p99", Duration::from_secs(1), took[took.len() * 99 / 100]);
@@ -48,31 +34,4 @@ fn all_rooms_of_a_killed_agent_are_elsewhere_within_a_second() {
         row.end()?;
         cluster.stop().await
     });
-}
-
-/// How long after the kill each room was answered with another node, and how many epochs had not grown.
-async fn elsewhere(
-    mut caller: Caller,
-    number: usize,
-    mut rooms: Vec<(String, u64)>,
-    killed: Instant,
-) -> Result<(Vec<Duration>, u64), Trouble> {
-    let (mut took, mut fallen) = (Vec::new(), 0);
-    while !rooms.is_empty() {
-        let mut left = Vec::new();
-        for (room, epoch) in rooms {
-            match caller.look_up_once(number, &room, "{}").await {
-                Ok(told) if told.node != "fra-1" => {
-                    took.push(killed.elapsed());
-                    fallen += u64::from(told.epoch <= epoch);
-                }
-                Ok(_) | Err(_) => left.push((room, epoch)),
-            }
-        }
-        rooms = left;
-        if let Some((room, _)) = rooms.first() {
-            patience(killed, &format!("{room} stays").into()).await?;
-        }
-    }
-    Ok((took, fallen))
 }

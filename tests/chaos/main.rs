@@ -4,6 +4,7 @@
 mod caller;
 mod crowd;
 mod cut_off;
+mod elsewhere;
 mod freeze;
 mod kill_agent;
 mod load;

@@ -55,7 +55,7 @@ fn while_redis_is_silent_nobody_is_admitted_after_the_fence_and_sessions_go_on()
         let is_stated = codes.keys().eq(["store_unavailable"]);
         row.hold(format!("refused with {codes:?}"), is_stated);
         row.none("splits", splits + wrong);
-        row.within("recovered in", Duration::from_secs(10), took);
+        row.within("recovered in", Duration::from_secs(10), took.all);
         row.none("sessions ended after that", crowd.ended().len() as u64 - ended);
         row.end()?;
         cluster.stop().await
