@@ -16,6 +16,7 @@ pub mod lookup;
 pub mod media;
 pub mod mode;
 pub mod policy;
+pub mod rebalance;
 pub mod redirect;
 pub mod report;
 pub mod room;

@@ -75,9 +75,12 @@ fn what_cannot_be_moved_stays_and_says_why() {
 
 /// Asks scheduler `index` to move a room; gives the status and the body.
 async fn order(cluster: &Cluster, index: usize, room: &str, body: Value) -> Result<(u16, Value), Trouble> {
+    post(cluster, index, &format!("/v1/namespaces/default/rooms/{room}/move"), body).await
+}
+
+async fn post(cluster: &Cluster, index: usize, path: &str, body: Value) -> Result<(u16, Value), Trouble> {
     let admin = &cluster.schedulers[index].admin;
-    let url = format!("http://{admin}/v1/namespaces/default/rooms/{room}/move");
-    let response = cluster.http.post(url).json(&body).send().await?;
+    let response = cluster.http.post(format!("http://{admin}{path}")).json(&body).send().await?;
     Ok((response.status().as_u16(), response.json().await?))
 }
 

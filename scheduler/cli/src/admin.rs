@@ -75,9 +75,20 @@ impl Admin {
         query: &[(&str, String)],
         body: &B,
     ) -> Result<A, Failure> {
+        self.post_within(ANSWER_WITHIN, path, query, body).await
+    }
+
+    /// The same, where an answer may take long.
+    pub(crate) async fn post_within<B: Serialize, A: DeserializeOwned>(
+        &self,
+        within: Duration,
+        path: &str,
+        query: &[(&str, String)],
+        body: &B,
+    ) -> Result<A, Failure> {
         let mut url = self.base.join(path).map_err(|_| Failure::Url { url: self.base.clone() })?;
         url.query_pairs_mut().extend_pairs(query);
-        self.send(self.http.post(url).json(body)).await
+        self.send(self.http.post(url).json(body).timeout(within)).await
     }
 
     async fn send<A: DeserializeOwned>(&self, request: RequestBuilder) -> Result<A, Failure> {

@@ -196,7 +196,7 @@ fn percent(permille: u32) -> String {
 }
 
 /// Columns apart by two spaces, and nothing else drawn: lines can be cut with the usual tools.
-fn table(head: &[&str]) -> Table {
+pub(crate) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head.iter().copied());
     for column in table.column_iter_mut() {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod explain;
+mod rebalance;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ struct Cli {
 enum Command {
     /// Shows what a lookup would give, how nodes rank for the room and why others cannot take it; changes nothing.
     Explain(explain::Question),
+    /// Proposes moves of living rooms off nodes whose load stands above the others', and makes them if told to.
+    Rebalance(rebalance::Order),
 }
 
 /// What a command prints, and whether the answer is a yes.
@@ -61,5 +64,6 @@ async fn run(cli: Cli) -> Result<Answer, Failure> {
     let admin = Admin::new(cli.admin)?;
     match cli.command {
         Command::Explain(question) => question.ask(&admin, cli.json).await,
+        Command::Rebalance(order) => order.give(&admin, cli.json).await,
     }
 }

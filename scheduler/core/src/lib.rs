@@ -4,6 +4,7 @@
 //! monotonic clock. The README beside this package states the placement problem; the rules named in comments are those
 //! of the ownership protocol in ARCHITECTURE.md.
 
+pub mod balance;
 pub mod brake;
 pub mod comings;
 pub mod explain;

@@ -288,6 +288,13 @@ impl Rooms {
         (items, None)
     }
 
+    /// All rooms after `after`, in order.
+    pub fn after(&self, after: Option<&RoomKey>, now: Millis) -> impl Iterator<Item = (&RoomKey, Room<'_>)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let records = self.rooms.range((from, Bound::Unbounded)).map(|(key, slot)| (key, &self.slots[*slot]));
+        records.filter(move |(_, record)| !record.is_expired(now)).map(|(key, record)| (key, self.room(record)))
+    }
+
     fn room<'a>(&'a self, record: &'a Record) -> Room<'a> {
         Room {
             run: record.run.as_ref(),

@@ -8,6 +8,7 @@ pub(crate) mod lookup;
 pub(crate) mod nodes;
 pub(crate) mod orphans;
 pub(crate) mod read_room;
+pub(crate) mod rebalance;
 pub(crate) mod relocate;
 pub(crate) mod rooms;
 

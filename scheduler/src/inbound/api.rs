@@ -35,6 +35,7 @@ struct PublicApi;
         admin::rooms,
         admin::explain,
         moves::move_room,
+        moves::rebalance,
         metrics,
         healthz,
         readyz

@@ -3,6 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use roost_proto::admin::MoveRequest;
 use roost_proto::error::Problem;
+use roost_proto::rebalance::{RebalanceReply, RebalanceRequest};
 use roost_proto::room::RoomView;
 use roost_server::problem::other_methods;
 use roost_server::{ApiError, JsonBody};
@@ -13,7 +14,9 @@ use crate::app::Scheduler;
 /// Mounts them.
 pub(super) fn configure(config: &mut web::ServiceConfig) {
     let post = |path: &str| web::resource(path).default_service(other_methods("POST"));
-    config.service(post("/v1/namespaces/{namespace}/rooms/{room}/move").route(web::post().to(move_room)));
+    config
+        .service(post("/v1/namespaces/{namespace}/rooms/{room}/move").route(web::post().to(move_room)))
+        .service(post("/v1/rebalance").route(web::post().to(rebalance)));
 }
 
 /// Moves a room to another node: to the one that is named, or to where placement says, beside its home.
@@ -39,4 +42,23 @@ pub(super) async fn move_room(
 ) -> Result<HttpResponse, ApiError> {
     let key = room_in_path(&request)?;
     Ok(HttpResponse::Ok().json(scheduler.relocate(&key, None, body.node.as_ref()).await?))
+}
+
+/// Moves of living rooms off nodes whose load stands above that of their peers; never made unless `apply` says so.
+///
+/// Peers are the nodes of a region with the same priority. Answered when all moves are done or given up.
+#[utoipa::path(
+    post,
+    path = "/v1/rebalance",
+    request_body = RebalanceRequest,
+    responses(
+        (status = 200, description = "the moves; none if the load is even enough", body = RebalanceReply),
+        (status = 400, description = "what is wrong with the request", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn rebalance(
+    JsonBody(body): JsonBody<RebalanceRequest>,
+    scheduler: web::Data<Scheduler>,
+) -> Result<HttpResponse, ApiError> {
+    Ok(HttpResponse::Ok().json(scheduler.rebalance(&body).await?))
 }

@@ -89,7 +89,7 @@ impl Agent {
         ask(&self.asks, NodeOperation::Release(self.holding(room, epoch))).await
     }
 
-    fn holding(&self, room: &str, epoch: u64) -> Holding {
+    pub(crate) fn holding(&self, room: &str, epoch: u64) -> Holding {
         let room = RoomKey::new("default", room).unwrap();
         let run = self.runs[usize::from(room.bucket())].clone();
         let (node, incarnation) = (self.node.clone(), self.incarnation);

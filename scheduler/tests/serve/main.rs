@@ -10,6 +10,7 @@ mod explain;
 mod failover;
 mod geo;
 mod lookup;
+mod moves;
 mod process;
 mod record;
 mod redirect;

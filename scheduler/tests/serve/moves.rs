@@ -1,0 +1,71 @@
+//! Moves of living rooms, as they are planned and ordered.
+
+use roost_proto::command::{Action, Command};
+use roost_proto::id::{Epoch, RoomKey};
+use roost_proto::report::RoomReport;
+use roost_proto::room::Expected;
+use roost_store::operation::{HandOver, HandedOver, NodeAnswer, NodeOperation};
+use serde_json::{Value, json};
+
+use crate::agent::Agent;
+use crate::process::Scheduler;
+use crate::wait;
+
+#[tokio::test]
+async fn a_plan_is_proposed_and_its_rooms_move_only_when_the_operator_says_so() {
+    let scheduler = Scheduler::start().await.ready().await;
+    let fra = Agent::start(&scheduler.cluster, "fra-1", "eu").await;
+    scheduler.knows(1).await;
+    let mut rooms = Vec::new();
+    for room in ["a", "b", "c"] {
+        let found = scheduler.lookup(room, json!({"expected_participants": 1})).await;
+        let epoch = found["epoch"].as_u64().unwrap();
+        fra.open(room, epoch).await;
+        rooms.push(RoomReport {
+            key: RoomKey::new("default", room).unwrap(),
+            epoch: Epoch(epoch),
+            worker: 0,
+            participants: 20,
+            producers: 0,
+            consumers: 0,
+        });
+    }
+    fra.say(|report| (report.participants, report.rooms, report.changed) = (60, 3, rooms));
+    let _other = Agent::start(&scheduler.cluster, "fra-2", "eu").await;
+    scheduler.knows(2).await;
+    let proposed = wait::until("a plan is proposed", || async {
+        let plan = rebalance(&scheduler, json!({})).await;
+        plan["moves"].as_array().is_some_and(|moves| moves.len() == 1).then_some(plan)
+    })
+    .await;
+    let first = &proposed["moves"][0];
+    assert_eq!((&proposed["applied"], &first["from"], &first["to"]), (&json!(false), &json!("fra-1"), &json!("fra-2")));
+    assert_eq!((&first["participants"], &first["from_permille"]), (&json!(20), &json!([600, 400])), "{proposed}");
+    assert!(!fra.commands.lock().unwrap().iter().any(|command| matches!(command.action, Action::MoveRoom { .. })));
+    let (applied, ()) = tokio::join!(rebalance(&scheduler, json!({"apply": true})), obey(&fra));
+    assert_eq!((&applied["applied"], &applied["moves"][0]["failed"]), (&json!(true), &Value::Null), "{applied}");
+    let room = applied["moves"][0]["room"].as_str().unwrap();
+    assert_eq!(scheduler.lookup(room, json!({})).await["node"]["id"], "fra-2");
+    let wrong = rebalance(&scheduler, json!({"max_rooms": 0})).await;
+    assert_eq!(wrong["detail"], "body max_rooms: 0: expected 1 to 200");
+}
+
+async fn rebalance(scheduler: &Scheduler, body: Value) -> Value {
+    let url = format!("http://{}/v1/rebalance", scheduler.admin);
+    scheduler.http.post(url).json(&body).send().await.unwrap().json().await.unwrap()
+}
+
+/// Hands over the first room that the agent is told to move.
+async fn obey(agent: &Agent) {
+    let told = wait::until("a command comes", || async {
+        let commands = agent.commands.lock().unwrap();
+        commands.iter().find(|command| matches!(command.action, Action::MoveRoom { .. })).cloned()
+    });
+    let Command { action: Action::MoveRoom { key, epoch, to, to_incarnation, ttl_ms, .. }, .. } = told.await else {
+        unreachable!("it was looked for")
+    };
+    let held = agent.holding(key.room.as_str(), epoch.0);
+    let hand_over = HandOver { held, to, to_incarnation, ttl_ms, expected: Expected::default() };
+    let answer = agent.ask(NodeOperation::HandOver(hand_over)).await;
+    assert!(matches!(answer, NodeAnswer::HandedOver(HandedOver::Yes { .. })), "{answer:?}");
+}
