@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use crate::explain::Standing;
 use crate::id::{Incarnation, NamespaceId, NodeId};
 use crate::report::{Description, Host, Mode, Worker};
+use crate::steer::DrainState;
 
 /// Whether a node can be counted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -59,6 +60,48 @@ pub struct NodeView {
     pub host: Host,
     /// How long ago its last report came.
     pub report_age_ms: u64,
+    /// Its last drain, if it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainView>,
+}
+
+/// What an operator lets a node take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModeRequest {
+    pub mode: Mode,
+}
+
+/// How a node is to be emptied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct DrainRequest {
+    /// How many seconds rooms have to end by themselves: 0 to 2592000 (30 days).
+    pub deadline_s: u64,
+    /// Rooms are moved at once, not only at the deadline.
+    #[serde(rename = "move")]
+    pub move_rooms: bool,
+}
+
+/// The longest time that a drain may give, in seconds.
+pub const MOST_DEADLINE_S: u64 = 30 * 24 * 3_600;
+
+impl Default for DrainRequest {
+    fn default() -> Self {
+        Self { deadline_s: 600, move_rooms: false }
+    }
+}
+
+/// How far a drain has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrainView {
+    pub state: DrainState,
+    /// Rooms that are open on the node, by its last report.
+    pub rooms_left: u32,
+    pub participants_left: u32,
+    /// How many seconds are left until the rest is moved.
+    pub deadline_s: u64,
+    #[serde(rename = "move", default)]
+    pub move_rooms: bool,
 }
 
 /// A scheduler of the cluster.
@@ -84,6 +127,9 @@ pub struct NodeCounts {
     pub alive: u32,
     pub suspect: u32,
     pub lost: u32,
+    /// In maintenance: whether they can be reached does not matter, and they are none of the others.
+    #[serde(default)]
+    pub maintenance: u32,
 }
 
 /// The cluster at a glance.

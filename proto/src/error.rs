@@ -57,11 +57,13 @@ codes! {
     OriginNotAllowed "origin_not_allowed" 403 false "the page's origin is not on the list of allowed origins";
     RoomNotFound "room_not_found" 404 false "no node holds the room";
     NodeNotFound "node_not_found" 404 false "no node of this name is known";
+    DrainNotFound "drain_not_found" 404 false "the node has no drain";
     NotFound "not_found" 404 false "nothing is served at this path";
     MethodNotAllowed "method_not_allowed" 405 false "the path is not served with this method";
     TooManyRedirects "too_many_redirects" 409 false "the client was redirected three times without arriving";
     NodeIdTaken "node_id_taken" 409 false "another process holds the lease of this node id";
     SecondScheduler "second_scheduler" 409 false "another scheduler that keeps its state in memory has this node: a cluster has one, or Redis";
+    NodeNotLost "node_not_lost" 409 false "the node has a lease: only a lost node can be purged";
     BodyTooLarge "body_too_large" 413 false "the body is over the limit";
     RateLimited "rate_limited" 429 true "too many requests";
     Internal "internal" 500 false "a bug: the request could not be served";

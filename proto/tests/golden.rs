@@ -7,7 +7,10 @@ mod pin;
 
 use std::sync::Arc;
 
-use roost_proto::admin::{ClusterView, Load, NodeCounts, NodeState, NodeView, Page, SchedulerView, StoreView};
+use roost_proto::admin::{
+    ClusterView, DrainRequest, DrainView, Load, ModeRequest, NodeCounts, NodeState, NodeView, Page, SchedulerView,
+    StoreView,
+};
 use roost_proto::command::{Action, Command};
 use roost_proto::error::{Code, Problem, Reason, ReasonCount, Rejection};
 use roost_proto::event::Event;
@@ -132,6 +135,12 @@ fn redirects_keep_their_format_in_both_dialects() {
 #[test]
 fn admin_answers_keep_their_format() {
     let report = report();
+    pin("mode-request", &ModeRequest { mode: Mode::BlockNewRooms });
+    pin("drain-request", &DrainRequest { deadline_s: 60, move_rooms: true });
+    assert_eq!(
+        serde_json::from_str::<DrainRequest>("{}").unwrap(),
+        DrainRequest { deadline_s: 600, move_rooms: false }
+    );
     let view = NodeView {
         id: report.node,
         state: NodeState::Alive,
@@ -148,6 +157,13 @@ fn admin_answers_keep_their_format() {
         workers: report.workers,
         host: report.host,
         report_age_ms: 400,
+        drain: Some(DrainView {
+            state: DrainState::Running,
+            rooms_left: 1,
+            participants_left: 3,
+            deadline_s: 577,
+            move_rooms: false,
+        }),
     };
     pin("nodes", &Page { items: vec![view], next_cursor: Some("fra-1".into()) });
     pin("rooms", &Page { items: vec![room_view()], next_cursor: None });
@@ -161,7 +177,7 @@ fn admin_answers_keep_their_format() {
             version: "0.1.0".into(),
         }],
         store: StoreView { kind: "redis".into(), reachable: true },
-        nodes: NodeCounts { alive: 3, suspect: 0, lost: 1 },
+        nodes: NodeCounts { alive: 3, suspect: 0, lost: 1, maintenance: 1 },
         rooms: 1,
         participants: 3,
         grace_left_ms: Some(1_200),

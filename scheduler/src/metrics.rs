@@ -225,8 +225,9 @@ impl Metrics {
 
     /// Shows how things are now.
     pub(crate) fn show(&self, levels: Levels) {
-        let NodeCounts { alive, suspect, lost } = levels.totals.nodes;
-        for (state, count) in [("alive", alive), ("suspect", suspect), ("lost", lost)] {
+        let NodeCounts { alive, suspect, lost, maintenance } = levels.totals.nodes;
+        let states = [("alive", alive), ("suspect", suspect), ("lost", lost), ("maintenance", maintenance)];
+        for (state, count) in states {
             self.nodes.with_label_values(&[state]).set(count.into());
         }
         self.nodes_distrusted.set(levels.totals.distrusted.into());

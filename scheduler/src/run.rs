@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::app::{Kept, Rules, Scheduler, follow, orphans};
+use crate::app::{Kept, Rules, Scheduler, drain, follow, orphans};
 use crate::config::{Flags, Settings};
 use crate::error::Failure;
 use crate::geo::{self, Geo};
@@ -176,6 +176,7 @@ fn spawn_tasks(scheduler: &Arc<Scheduler>) -> Result<JoinSet<()>, Failure> {
     tasks.spawn_local(follow::tick(scheduler.clone()));
     tasks.spawn_local(commands::send_all(scheduler.clone(), waiting));
     tasks.spawn_local(orphans::end_all(scheduler.clone()));
+    tasks.spawn_local(drain::carry_on(scheduler.clone()));
     tasks.spawn_local(geo::follow(scheduler.clone()));
     tasks.spawn_local(watch_all(scheduler.clone(), tls::client_config()?));
     Ok(tasks)

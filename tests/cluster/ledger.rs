@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use sqlx::any::AnyRow;
@@ -12,7 +13,7 @@ use roost_tests::participant::Participant;
 use roost_tests::postgres::Postgres;
 use roost_tests::{Trouble, binaries, wait};
 
-use crate::run;
+use crate::{run, steering};
 
 const WRITTEN_WITHIN: Duration = Duration::from_secs(20);
 const ROOMS: usize = 60;
@@ -86,6 +87,38 @@ fn two_schedulers_write_each_fact_once_and_a_move_with_its_reason() {
         assert_eq!(rows(&postgres.url(), "SELECT * FROM moves").await?.len(), 1);
         cluster.stop().await?;
         postgres.stop().await
+    });
+}
+
+#[test]
+fn what_an_operator_does_is_a_row_with_request_caller_and_target() {
+    run(async {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("ledger.db");
+        let cluster = Cluster::start(with_ledger(Plan::small(), &format!("sqlite:{}", path.display()))).await?;
+        cluster.lookup_from("eu/central", "standup").await?;
+        let serving = json!({"mode": "serving"});
+        for (method, call, body, action, subject) in [
+            (Method::PUT, "nodes/fra-1/mode", json!({"mode": "block_new_rooms"}), "set_mode", "fra-1"),
+            (Method::POST, "nodes/fra-1/drain", json!({"deadline_s": 60}), "drain", "fra-1"),
+            (Method::DELETE, "nodes/fra-1/drain", json!({}), "cancel_drain", "fra-1"),
+            (Method::DELETE, "namespaces/default/rooms/standup", json!({}), "close_room", "default/standup"),
+            (Method::DELETE, "cluster/brake", json!({}), "release_brake", ""),
+            // Refused: nothing was done.
+            (Method::DELETE, "nodes/fra-1", json!({}), "", ""),
+            (Method::PUT, "nodes/sin-1/mode", serving, "", ""),
+        ] {
+            let (status, answer) = steering::call(&cluster, 0, method, call, body).await?;
+            assert_eq!(status == 200, !action.is_empty(), "{call}: {answer}");
+            if status == 200 {
+                let row = format!("SELECT * FROM actions WHERE action = '{action}' AND actor = '127.0.0.1'");
+                let row = expect_row(&format!("sqlite://{}", path.display()), &row).await?;
+                assert!(row.get::<String, _>("subject").starts_with(subject) && !row.get::<String, _>("id").is_empty());
+            }
+        }
+        let all = rows(&format!("sqlite://{}", path.display()), "SELECT * FROM actions").await?;
+        assert_eq!(all.len(), 5);
+        cluster.stop().await
     });
 }
 

@@ -15,6 +15,7 @@ mod race;
 mod redirect;
 mod second_scheduler;
 mod skew;
+mod steering;
 
 /// Runs an async test body and shows what went wrong in words.
 fn run(body: impl Future<Output = Result<(), roost_tests::Trouble>>) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use roost_agent_core::hold::Offer;
 use roost_agent_core::hold::Target;
 use roost_agent_core::inbox::{self, Dropped, Todo};
 use roost_proto::command::Command;
@@ -74,7 +75,7 @@ impl Commands {
                 self.node.with(|state, now| state.cadence.want_all(now));
                 self.node.report_wanted.notify_one();
             }
-            Todo::Close { room, epoch } => self.close(&room, epoch).await,
+            Todo::Close { room, epoch } => self.close(&room, epoch),
             Todo::Move { room, epoch, to } => self.begin_move(&room, epoch, to),
         }
     }
@@ -91,9 +92,13 @@ impl Commands {
         }
     }
 
-    /// Stops admitting first; the release follows by itself (rules 10 and 23).
-    async fn close(&self, room: &RoomKey, epoch: Epoch) {
+    /// Stops admitting first; the release follows by itself (rules 10 and 23). One that is only granted here is given up, and
+    /// can never be opened then.
+    fn close(&self, room: &RoomKey, epoch: Epoch) {
         let ended = self.node.with(|state, _| {
+            if let Some(incarnation) = state.lease.incarnation() {
+                state.holdings.disown(room, Offer { incarnation, epoch }, &state.lease);
+            }
             let hold = state.holdings.get(room).filter(|hold| hold.epoch == epoch)?;
             let opened_as = hold.opened_as;
             state.holdings.end(room, opened_as)
@@ -103,7 +108,7 @@ impl Commands {
                 tracing::info!(%room, %epoch, "the room is closed by command");
                 self.inside.close(room, hold.opened_as, Goodbye::Ended);
             }
-            None => tracing::info!(%room, %epoch, "a room was to be closed that is not here in this generation"),
+            None => tracing::info!(%room, %epoch, "a room was to be closed that is not open here in this generation"),
         }
     }
 }

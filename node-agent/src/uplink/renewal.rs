@@ -235,7 +235,15 @@ impl Renewal {
         };
         self.check();
         let took = Duration::from_millis(clock::now().since(sent));
-        let (result, outcome) = self.node.with(|state, now| settle(state, incarnation, answer, sent, now));
+        let (result, outcome, is_steered) = self.node.with(|state, now| {
+            let plan = state.steering;
+            let (result, outcome) = settle(state, incarnation, answer, sent, now);
+            (result, outcome, state.steering != plan)
+        });
+        if is_steered {
+            // Whoever steered the node waits for its word.
+            self.node.report_wanted.notify_one();
+        }
         self.metrics.reported(result, took);
         if matches!(result, "lapsed" | "new_run") {
             tracing::warn!(%incarnation, result, "the lease is over: the node takes a new one, and asserts its rooms");

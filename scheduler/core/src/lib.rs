@@ -7,6 +7,7 @@
 pub mod balance;
 pub mod brake;
 pub mod comings;
+pub mod drain;
 pub mod explain;
 pub mod filter;
 pub mod geography;

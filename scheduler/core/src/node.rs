@@ -135,9 +135,11 @@ impl Node {
         self.blocked = filter::blocked(self, state);
     }
 
-    /// Takes what an operator wants of it.
+    /// Takes what an operator wants of it, unless a later plan is known.
     pub fn steer(&mut self, steering: Steering) {
-        self.report.steer(steering);
+        if steering.plan > self.report.plan() {
+            self.report.steer(steering);
+        }
         self.blocked = filter::blocked(self, self.state);
     }
 

@@ -188,7 +188,8 @@ impl Nodes {
             let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { continue };
             entry.due = None;
             let state = hearing.state(&entry.node, now);
-            lost += u32::from(state == NodeState::Lost && entry.node.state != state && !entry.node.is_over());
+            let is_news = entry.node.state != state && !entry.node.is_over() && entry.node.report.mode.counts();
+            lost += u32::from(state == NodeState::Lost && is_news);
             if state == NodeState::Lost && entry.node.report.description.temporary {
                 self.forget(slot);
                 silenced += 1;

@@ -13,6 +13,7 @@ use roost_proto::room::{Claim, ClaimState, Expected, Run};
 use roost_proto::time::Millis;
 
 use crate::brake::{Brake, BrakeSettings};
+use crate::drain;
 use crate::grace::Grace;
 use crate::liveness::Hearing;
 use crate::node::{Folded, Node};
@@ -216,7 +217,9 @@ impl View {
         self.ticked = now;
         let hearing = self.hearing;
         let lost = self.nodes.tick(hearing, now);
-        let alive = || self.nodes.iter().filter(|node| node.state != NodeState::Lost).count() as u32;
+        let alive = || {
+            self.nodes.iter().filter(|node| node.state != NodeState::Lost && node.report.mode.counts()).count() as u32
+        };
         let alive = if lost > 0 { alive() } else { 0 };
         self.brake.tick(lost, alive, self.grace.lease_ms(), now);
         self.rooms.step(STEPS_PER_TICK, now);
@@ -358,7 +361,7 @@ impl View {
 
     /// The node as the admin API shows it.
     #[must_use]
-    pub fn node_view(&self, node: &Node, now: Millis) -> NodeView {
+    pub fn node_view(&self, node: &Node, store_ms: u64, now: Millis) -> NodeView {
         let report = &node.report;
         NodeView {
             id: report.node.clone(),
@@ -376,6 +379,7 @@ impl View {
             workers: report.workers.clone(),
             host: report.host,
             report_age_ms: now.since(node.seen()),
+            drain: drain::progress(node, store_ms),
         }
     }
 
@@ -385,12 +389,13 @@ impl View {
         let mut totals = Totals::default();
         for node in self.nodes.iter() {
             match node.state {
+                _ if !node.report.mode.counts() => totals.nodes.maintenance += 1,
                 NodeState::Alive => totals.nodes.alive += 1,
                 NodeState::Suspect => totals.nodes.suspect += 1,
-                NodeState::Lost => {
-                    totals.nodes.lost += 1;
-                    continue;
-                }
+                NodeState::Lost => totals.nodes.lost += 1,
+            }
+            if node.state == NodeState::Lost {
+                continue;
             }
             totals.distrusted += u32::from(node.is_distrusted());
             totals.unsteady += u32::from(node.standing == Standing::Unsteady);

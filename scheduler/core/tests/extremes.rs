@@ -41,7 +41,7 @@ proptest! {
                 let _ = explain::ranking(&view, &request);
             }
         }
-        let shown: Vec<_> = view.nodes(None).map(|(_, node)| view.node_view(node, now)).collect();
+        let shown: Vec<_> = view.nodes(None).map(|(_, node)| view.node_view(node, now.0, now)).collect();
         let totals = view.totals();
         let counts = totals.nodes;
         prop_assert_eq!(shown.len(), (counts.alive + counts.suspect + counts.lost) as usize);

@@ -20,9 +20,7 @@ impl Scheduler {
 
     /// What this scheduler knows of the cluster. The list of schedulers is the store's, or, without it, only this one.
     pub(crate) async fn cluster(&self) -> ClusterView {
-        let schedulers = self.store.schedulers().await;
-        self.metrics.store_called("schedulers", &schedulers);
-        let schedulers = schedulers.unwrap_or_else(|_| vec![self.entry.clone()]);
+        let schedulers = self.schedulers().await.unwrap_or_else(|| vec![self.entry.clone()]);
         let now = self.clock.now();
         let view = self.view();
         let totals = view.totals();

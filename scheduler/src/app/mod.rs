@@ -1,7 +1,10 @@
 //! The use cases, one file each, over the state that they share.
 
+mod close;
 pub(crate) mod cluster;
 mod cursor;
+pub(crate) mod drain;
+mod duty;
 pub(crate) mod explain;
 pub(crate) mod follow;
 pub(crate) mod lookup;
@@ -11,6 +14,7 @@ pub(crate) mod read_room;
 pub(crate) mod rebalance;
 pub(crate) mod relocate;
 pub(crate) mod rooms;
+mod steering;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

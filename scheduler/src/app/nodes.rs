@@ -9,10 +9,11 @@ use super::Scheduler;
 impl Scheduler {
     /// `limit` nodes by name, those after `after`.
     pub(crate) fn nodes(&self, after: Option<&NodeId>, limit: usize) -> Page<NodeView> {
-        let now = self.clock.now();
+        let (store_ms, now) = (self.clock.store_now_ms(), self.clock.now());
         let view = self.view();
         let mut nodes = view.nodes(after);
-        let items: Vec<NodeView> = nodes.by_ref().take(limit).map(|(_, node)| view.node_view(node, now)).collect();
+        let items: Vec<NodeView> =
+            nodes.by_ref().take(limit).map(|(_, node)| view.node_view(node, store_ms, now)).collect();
         let more = nodes.next().is_some();
         let next_cursor = items.last().filter(|_| more).map(|last| last.id.as_str().to_owned());
         Page { items, next_cursor }
@@ -22,7 +23,7 @@ impl Scheduler {
     pub(crate) fn node(&self, id: &NodeId) -> Result<NodeView, Problem> {
         let view = self.view();
         match view.node(id) {
-            Some(node) => Ok(view.node_view(node, self.clock.now())),
+            Some(node) => Ok(view.node_view(node, self.clock.store_now_ms(), self.clock.now())),
             None => Err(Problem::new(Code::NodeNotFound, format!("node {id}: none of this name has reported"))),
         }
     }

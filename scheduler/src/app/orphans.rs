@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roost_proto::hash::stable_hash;
 use roost_proto::id::{Incarnation, NodeId, RoomKey};
 use roost_proto::room::Claim;
-use roost_store::operation::{Holding, Released, SchedulerEntry};
+use roost_store::operation::{Holding, Released};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Scheduler;
@@ -32,11 +31,9 @@ impl Scheduler {
         if orphans.is_empty() {
             return;
         }
-        let schedulers = self.store.schedulers().await;
-        self.metrics.store_called("schedulers", &schedulers);
-        let Ok(schedulers) = schedulers else { return };
+        let Some(schedulers) = self.schedulers().await else { return };
         let mut of_holders: BTreeMap<(NodeId, Incarnation), Vec<(RoomKey, Claim)>> = BTreeMap::new();
-        for (room, claim) in orphans.into_iter().filter(|(room, _)| self.is_ours(room, &schedulers)) {
+        for (room, claim) in orphans.into_iter().filter(|(room, _)| self.is_ours(&[room.bucket()], &schedulers)) {
             of_holders.entry((claim.node.clone(), claim.incarnation)).or_default().push((room, claim));
         }
         for ((node, incarnation), claims) in of_holders {
@@ -59,12 +56,5 @@ impl Scheduler {
             self.metrics.orphans_ended(ended);
             tracing::info!(%node, %incarnation, claims = ended, "claims are ended whose holder is gone");
         }
-    }
-
-    /// Whether the room's bucket falls to this scheduler, of all that live (rendezvous hashing).
-    fn is_ours(&self, room: &RoomKey, schedulers: &[SchedulerEntry]) -> bool {
-        let weight = |id: &str| (stable_hash(&[id.as_bytes(), &[room.bucket()]]), id.to_owned());
-        let own = weight(&self.entry.id);
-        schedulers.iter().all(|other| weight(&other.id) <= own)
     }
 }

@@ -1,6 +1,6 @@
 //! The admin listener: what operators, Prometheus and the console read.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use roost_proto::admin::{ClusterView, NodeView, Page, RoomFilter};
 use roost_proto::error::{Code, Problem};
 use roost_proto::explain::{ExplainReply, ExplainRequest};
@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
 use super::public::openapi;
-use super::{api, client, limits};
+use super::{acted, api, client, limits};
 use crate::app::Scheduler;
 use crate::app::explain::Cut;
 
@@ -37,11 +37,12 @@ pub(crate) fn configure(config: &mut web::ServiceConfig, scheduler: &web::Data<S
                 .default_service(other_methods("DELETE")),
         )
         .service(get("/v1/nodes").route(web::get().to(nodes)))
-        .service(get("/v1/nodes/{id}").route(web::get().to(node)))
         .service(get("/v1/rooms").route(web::get().to(rooms)))
         .service(web::resource("/v1/explain").route(web::post().to(explain)).default_service(other_methods("POST")))
         .service(openapi("/openapi.json", api::of_admin()))
-        .configure(super::moves::configure);
+        .configure(super::moves::configure)
+        .configure(super::closing::configure)
+        .configure(super::steering::configure);
 }
 
 /// How a list is cut. All of it text: what is wrong is answered with its name and value.
@@ -103,8 +104,9 @@ pub(super) async fn cluster(scheduler: web::Data<Scheduler>) -> HttpResponse {
 
 /// Lets the brake go: rooms of nodes that fell silent may go elsewhere from here on. Of this scheduler alone.
 #[utoipa::path(delete, path = "/v1/cluster/brake", responses((status = 200, description = "the cluster after it", body = ClusterView)))]
-pub(super) async fn release_brake(scheduler: web::Data<Scheduler>) -> HttpResponse {
+pub(super) async fn release_brake(request: HttpRequest, scheduler: web::Data<Scheduler>) -> HttpResponse {
     scheduler.release_brake();
+    acted::note(&scheduler, &request, "release_brake", &scheduler.entry.id, "");
     cluster(scheduler).await
 }
 

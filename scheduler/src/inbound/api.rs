@@ -4,7 +4,7 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{admin, moves, public};
+use super::{admin, closing, moves, public, steering};
 
 /// The public listener's document, as JSON.
 pub(super) fn of_public() -> String {
@@ -36,6 +36,12 @@ struct PublicApi;
         admin::explain,
         moves::move_room,
         moves::rebalance,
+        closing::close_room,
+        steering::set_mode,
+        steering::drain,
+        steering::drain_of,
+        steering::cancel_drain,
+        steering::purge,
         metrics,
         healthz,
         readyz

@@ -1,13 +1,16 @@
 //! The scheduler's doors: handlers parse, call, answer.
 
+mod acted;
 pub(crate) mod admin;
 pub(crate) mod agents;
 mod api;
 mod client;
+mod closing;
 mod limits;
 mod moves;
 pub(crate) mod public;
 pub(crate) mod signaling;
+mod steering;
 
 use actix_web::{HttpRequest, web};
 use percent_encoding::percent_decode_str;

@@ -87,7 +87,6 @@ impl Ledger {
     }
 
     /// An operator did something.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for calls that change something, on the admin listener"))]
     pub(crate) fn acted(&self, action: Action) {
         self.note(action.heard_ms, What::Acted(action));
     }

@@ -38,8 +38,19 @@ impl Commands {
 /// Sends what waits, one after the other, until the process ends.
 pub(crate) async fn send_all(scheduler: Arc<Scheduler>, mut waiting: Waiting) {
     while let Some((node, command)) = waiting.recv().await {
-        let sent = scheduler.store.send(&node, command).await;
-        scheduler.metrics.store_called("send", &sent);
+        scheduler.send(&node, command).await;
+    }
+}
+
+impl Scheduler {
+    /// Tells an incarnation of a node to do something. It may be lost.
+    pub(crate) async fn command(&self, node: &NodeId, incarnation: Incarnation, action: Action) {
+        self.send(node, Command { v: WIRE_VERSION, incarnation, action }).await;
+    }
+
+    async fn send(&self, node: &NodeId, command: Command) {
+        let sent = self.store.send(node, command).await;
+        self.metrics.store_called("send", &sent);
         if let Err(error) = sent {
             tracing::debug!(%node, %error, "a command is lost");
         }

@@ -1,0 +1,28 @@
+//! What operators do is written into the ledger, where one is kept: by which request, from where, to whom, and what.
+
+use actix_web::HttpRequest;
+use roost_server::request_id;
+
+use super::client;
+use crate::app::Scheduler;
+use crate::ledger::Action;
+
+/// Notes what was done upon the request.
+pub(super) fn note(
+    scheduler: &Scheduler,
+    request: &HttpRequest,
+    action: &'static str,
+    subject: impl ToString,
+    detail: impl ToString,
+) {
+    let Some(ledger) = &scheduler.kept.ledger else { return };
+    let address = client::address(request, scheduler);
+    ledger.acted(Action {
+        id: request_id::current().unwrap_or_else(request_id::new).to_string(),
+        actor: address.map(|address| address.to_string()).unwrap_or_default(),
+        action,
+        subject: subject.to_string(),
+        detail: detail.to_string(),
+        heard_ms: scheduler.clock.store_now_ms(),
+    });
+}
