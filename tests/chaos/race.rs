@@ -60,7 +60,7 @@ fn racing_first_joins_agree_while_schedulers_are_killed_and_connections_cut() {
             addresses: addresses(&cluster),
             store: store(&cluster)?,
             next: AtomicUsize::new(0),
-            rooms: full_or(250_000, 750),
+            rooms: full_or(250_200, 750),
             is_broken: AtomicBool::new(false),
         });
         let started = Instant::now();
