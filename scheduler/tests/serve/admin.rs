@@ -99,8 +99,13 @@ async fn each_listener_describes_itself_and_its_health() {
             "/v1/cluster",
             "/v1/cluster/brake",
             "/v1/explain",
+            "/v1/namespaces/{namespace}/rooms/{room}",
+            "/v1/namespaces/{namespace}/rooms/{room}/move",
             "/v1/nodes",
             "/v1/nodes/{id}",
+            "/v1/nodes/{id}/drain",
+            "/v1/nodes/{id}/mode",
+            "/v1/rebalance",
             "/v1/rooms"
         ]
     );
@@ -114,7 +119,7 @@ async fn each_listener_describes_itself_and_its_health() {
         }
     }
     let cluster = scheduler.admin("/v1/cluster").await;
-    assert_eq!(cluster["nodes"], json!({"alive": 2, "suspect": 0, "lost": 0}));
+    assert_eq!(cluster["nodes"], json!({"alive": 2, "suspect": 0, "lost": 0, "maintenance": 0}));
     assert_eq!(cluster["store"], json!({"kind": "embedded", "reachable": true}));
     assert_eq!(cluster["schedulers"][0]["cluster_url"], json!(format!("http://{}", scheduler.cluster)));
     assert_eq!(scheduler.admin("/").await["nodes"], "/v1/nodes");

@@ -80,10 +80,11 @@ impl Scheduler {
         assert!(self.child.wait().await.unwrap().success());
     }
 
-    /// Waits until so many nodes are alive.
+    /// Waits until so many nodes are alive, or in maintenance.
     pub(crate) async fn knows(&self, nodes: u64) {
         wait::until("the nodes are alive", || async {
-            (self.admin("/v1/cluster").await["nodes"]["alive"] == nodes).then_some(())
+            let counts = self.admin("/v1/cluster").await["nodes"].clone();
+            (counts["alive"].as_u64()? + counts["maintenance"].as_u64()? == nodes).then_some(())
         })
         .await;
     }
