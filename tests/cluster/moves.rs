@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use roost_tests::Trouble;
-use roost_tests::cluster::{Cluster, Plan};
+use roost_tests::cluster::{Cluster, NodePlan, Plan};
 use roost_tests::participant::Participant;
 use roost_tests::wait;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::run;
 
@@ -93,4 +94,73 @@ async fn follow(participant: &mut Participant, node: &str) -> Result<Participant
     let mut again = Participant::connect(redirect["location"].as_str().ok_or("no location")?).await?;
     again.join("again").await?;
     Ok(again)
+}
+
+const ROOMS: usize = 20;
+
+#[test]
+fn a_drain_that_moves_empties_a_node_also_when_a_scheduler_dies_in_the_middle() {
+    // One of the two is the one that moves the rooms.
+    for victim in [0, 1] {
+        run(async {
+            let mut plan = Plan::small().with_redis(2);
+            plan.nodes.push(NodePlan::new("iad-2", "us/east"));
+            let mut cluster = Cluster::start(plan).await?;
+            let mut guests = JoinSet::new();
+            for number in 0..ROOMS {
+                let room = format!("room-{number}");
+                let found = cluster.lookup_from("eu/central", &room).await?;
+                assert_eq!(found.node.id.as_str(), "fra-1");
+                let mut anna = Participant::connect(&cluster.door("fra-1", &room, "anna", &found.ticket)?).await?;
+                anna.join("anna").await?;
+                guests.spawn(async move {
+                    let moved = go_along(&mut anna).await.map_err(|trouble| trouble.to_string());
+                    (room, found.epoch.0, moved)
+                });
+            }
+            let (status, drain) = post(&cluster, victim, "/v1/nodes/fra-1/drain", json!({"move": true})).await?;
+            assert_eq!((status, &drain["state"]), (200, &json!("running")), "{drain}");
+            let (mut homes, mut left) = (Vec::new(), 0);
+            while let Some(arrived) = guests.join_next().await {
+                let (room, before, moved) = arrived?;
+                let (node, epoch) = moved.map_err(|trouble| format!("{room}: {trouble}"))?;
+                assert!(node.starts_with("iad-") && epoch > before, "{room}: {node} {epoch} {before}");
+                homes.push(room);
+                if homes.len() == 1 {
+                    cluster.schedulers[victim].process.kill().await?;
+                    let rooms = cluster.admin(&cluster.schedulers[1 - victim], "/v1/rooms?node=fra-1").await?;
+                    left = rooms["items"].as_array().map_or(0, Vec::len);
+                }
+            }
+            assert_eq!(homes.len(), ROOMS);
+            let other = &cluster.schedulers[1 - victim];
+            wait::until("the drain is finished", Duration::from_secs(30), || async {
+                let node = cluster.admin(other, "/v1/nodes/fra-1").await.ok()?;
+                let is_empty = node["rooms"] == 0 && node["mode"] == "maintenance";
+                (is_empty && node["drain"]["state"] == "finished").then_some(())
+            })
+            .await?;
+            println!("scheduler {victim} killed with {left} of {ROOMS} rooms left: all moved");
+            Ok(())
+        });
+    }
+}
+
+/// Waits to be redirected, and comes in there; gives the node and the epoch.
+async fn go_along(participant: &mut Participant) -> Result<(String, u64), Trouble> {
+    let redirect = tokio::time::timeout(Duration::from_secs(40), next_redirect(participant)).await??;
+    let mut again = Participant::connect(redirect["location"].as_str().ok_or("no location")?).await?;
+    again.join("anna").await?;
+    let node = redirect["node"].as_str().ok_or("no node")?.to_owned();
+    Ok((node, redirect["epoch"].as_u64().ok_or("no epoch")?))
+}
+
+/// A participant waits 10 s for each frame; one whose room moves late asks again.
+async fn next_redirect(participant: &mut Participant) -> Result<Value, Trouble> {
+    loop {
+        match participant.expect("redirect").await {
+            Err(trouble) if trouble.to_string().contains("silent") => {}
+            answer => return answer,
+        }
+    }
 }

@@ -7,8 +7,9 @@ use roost_proto::rebalance::{RebalanceReply, RebalanceRequest};
 use roost_proto::room::RoomView;
 use roost_server::problem::other_methods;
 use roost_server::{ApiError, JsonBody};
+use serde_json::json;
 
-use super::room_in_path;
+use super::{acted, room_in_path};
 use crate::app::Scheduler;
 
 /// Mounts them.
@@ -41,7 +42,9 @@ pub(super) async fn move_room(
     scheduler: web::Data<Scheduler>,
 ) -> Result<HttpResponse, ApiError> {
     let key = room_in_path(&request)?;
-    Ok(HttpResponse::Ok().json(scheduler.relocate(&key, None, body.node.as_ref()).await?))
+    let room = scheduler.relocate(&key, None, body.node.as_ref()).await?;
+    acted::note(&scheduler, &request, "move_room", &key, json!({ "node": room.node, "epoch": room.epoch }));
+    Ok(HttpResponse::Ok().json(room))
 }
 
 /// Moves of living rooms off nodes whose load stands above that of their peers; never made unless `apply` says so.
@@ -57,8 +60,14 @@ pub(super) async fn move_room(
     )
 )]
 pub(super) async fn rebalance(
+    request: HttpRequest,
     JsonBody(body): JsonBody<RebalanceRequest>,
     scheduler: web::Data<Scheduler>,
 ) -> Result<HttpResponse, ApiError> {
-    Ok(HttpResponse::Ok().json(scheduler.rebalance(&body).await?))
+    let reply = scheduler.rebalance(&body).await?;
+    if reply.applied {
+        let made = reply.moves.iter().filter(|one| one.failed.is_none()).count();
+        acted::note(&scheduler, &request, "rebalance", "", json!({ "planned": reply.moves.len(), "moved": made }));
+    }
+    Ok(HttpResponse::Ok().json(reply))
 }
