@@ -36,7 +36,7 @@ pub(crate) async fn start(nodes: &mut JoinSet<()>, store: Arc<dyn Store>, mut re
         loop {
             tick.tick().await;
             report.seq += 1;
-            let renewed = store.renew(Renew { run: run.clone(), report: report.clone() }).await;
+            let renewed = store.renew(Renew { run: run.clone(), report: report.clone(), buckets: Vec::new() }).await;
             assert!(matches!(renewed, Ok(Renewed::Yes { .. })), "{} lost its lease: {renewed:?}", report.node);
             // Only the first report says that it is complete: rooms that are opened later come by the claims' stream.
             report.full = false;

@@ -51,7 +51,7 @@ impl Living {
 /// Nothing but new runs of the store befalls anybody around that moment.
 fn is_calm(world: &World, began: Millis) -> bool {
     world.plan.is_calm(began.minus(CALM_BEFORE_MS), began.plus(CALM_AFTER_MS), |fault| {
-        matches!(fault, Fault::Restart(_) | Fault::Flush | Fault::Save)
+        matches!(fault, Fault::Restart(_) | Fault::Flush | Fault::FailOver(..) | Fault::Save)
     })
 }
 

@@ -87,6 +87,8 @@ pub(crate) enum Fault {
     Restart(Loss),
     /// The store forgets everything, and its process goes on.
     Flush,
+    /// Another server takes over the bucket of the room of this number, and nothing else.
+    FailOver(u64, Loss),
     /// The store writes the copy that a later loss brings back.
     Save,
     /// The store's clock is set forward.
@@ -154,7 +156,7 @@ impl Plan {
         let longest = CALM_MS - from.0;
         let lasts = |random: &mut Pcg64, from: u64, to: u64| random.random_range(from..=to).min(longest);
         let loss = [Loss::Nothing, Loss::Latest, Loss::Everything][random.random_range(0..3)];
-        let (fault, lasts_ms) = match random.random_range(0..18) {
+        let (fault, lasts_ms) = match random.random_range(0..21) {
             0..=2 => (Fault::Pause(process), lasts(random, 500, 12_000)),
             3..=4 => (Fault::Crash(process), lasts(random, 10, 6_000)),
             5..=6 => {
@@ -178,6 +180,11 @@ impl Plan {
                 self.push(from, random.random_range(500..=1_800), Fault::Hold(Place::Store, process));
                 self.push(later, lasts(random, 5_000, 12_000), Fault::Cut(process, Place::Store));
                 return;
+            }
+            17..=19 => {
+                let saved = random.random_range(FAULTS_MS[0]..=from.0);
+                self.push(Millis(saved), 0, Fault::Save);
+                (Fault::FailOver(random.random_range(0..self.rooms), loss), 0)
             }
             _ => (Fault::ClockStep(random.random_range(500..=5_000)), 0),
         };

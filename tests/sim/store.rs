@@ -129,6 +129,21 @@ impl Store {
         self.hang_up(wire);
     }
 
+    /// Another server takes over one bucket, with what it has of it: a new run of that bucket alone.
+    pub(crate) fn fail_over(&mut self, bucket: u8, loss: Loss, wire: &mut Wire) {
+        self.runs += 1;
+        let run = run(self.runs);
+        let number = usize::from(bucket);
+        match loss {
+            Loss::Nothing => {}
+            Loss::Latest => self.buckets[number] = self.copy[number].clone(),
+            Loss::Everything => self.buckets[number] = Bucket::new(run.clone()),
+        }
+        self.buckets[number].begin(run);
+        self.began = wire.now;
+        self.hang_up(wire);
+    }
+
     fn begin(&mut self, loss: Loss, now: Millis) {
         self.runs += 1;
         let run = run(self.runs);
@@ -202,7 +217,11 @@ impl Store {
                 (NodeAnswer::Registered(self.bucket(register.node.bucket()).register(&register, now)), None)
             }
             NodeOperation::Renew(renew) => {
-                let answer = self.bucket(renew.report.node.bucket()).renew(&renew, now);
+                let mut answer = self.bucket(renew.report.node.bucket()).renew(&renew, now);
+                if let Renewed::Yes { runs, .. } = &mut answer {
+                    let run = |bucket: &u8| (*bucket, self.buckets[usize::from(*bucket)].run().clone());
+                    *runs = Some(renew.buckets.iter().map(run).collect());
+                }
                 let event = matches!(answer, Renewed::Yes { .. }).then(|| {
                     self.reports.insert(renew.report.node.clone(), renew.report.clone());
                     Event::Reported(Box::new(renew.report))

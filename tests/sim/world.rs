@@ -206,8 +206,19 @@ impl World {
             }
             (Fault::Flush, true) => self.store.flush(&mut self.wire),
             (Fault::Save, true) => self.store.save(),
+            (Fault::FailOver(room, loss), true) => {
+                self.store.fail_over(client::room(room).bucket(), loss, &mut self.wire);
+            }
             (Fault::ClockStep(ms), true) => self.store.ahead_ms += ms,
-            (Fault::Pause(_) | Fault::Hold(..) | Fault::Flush | Fault::Save | Fault::ClockStep(_), false) => {}
+            (
+                Fault::Pause(_)
+                | Fault::Hold(..)
+                | Fault::Flush
+                | Fault::Save
+                | Fault::FailOver(..)
+                | Fault::ClockStep(_),
+                false,
+            ) => {}
         }
     }
 

@@ -127,12 +127,13 @@ impl Lease {
 
     /// The store's own host refused the connection for a renewal that was sent at `sent`: nobody can give the node's rooms
     /// away, so it counts as one (rule 14). It never lifts a fence: before it the store may have been there.
-    pub fn refused(&mut self, incarnation: Incarnation, sent: Millis, now: Millis) {
+    /// False if it changes nothing.
+    pub fn refused(&mut self, incarnation: Incarnation, sent: Millis, now: Millis) -> bool {
         let deadline = self.deadline_from(sent);
         let held = |current: &&mut Current| current.incarnation == incarnation && now < current.deadline;
-        if let Some(current) = self.current.as_mut().filter(held) {
-            current.deadline = current.deadline.max(deadline);
-        }
+        let Some(current) = self.current.as_mut().filter(held) else { return false };
+        current.deadline = current.deadline.max(deadline);
+        true
     }
 
     /// The store says that the lease of `incarnation` is over, or a new run of the store voided it (rules 2 and 8):
@@ -165,7 +166,8 @@ impl Lease {
         self.store_clock.map(|clock| clock.store_ms.saturating_add(now.since(clock.at)))
     }
 
-    fn deadline_from(&self, sent: Millis) -> Millis {
+    /// From when on nobody is admitted by a request that was sent at `sent` (rule 7).
+    pub(crate) fn deadline_from(&self, sent: Millis) -> Millis {
         sent.plus(self.lease_ms - FENCE_MARGIN_MS)
     }
 

@@ -2,6 +2,7 @@
 //! (rules 1, 2 and 16 to 18).
 
 use roost_proto::hash::BUCKETS;
+use roost_proto::id::Incarnation;
 use roost_proto::room::Run;
 use roost_proto::time::Millis;
 
@@ -72,15 +73,79 @@ impl Runs {
             return false;
         };
         *known = Sight { run, since: now };
-        let until = lease.deadline();
-        holdings.enter_run(bucket, until, now);
+        // What the node knew of the bucket's run may be older than what it knows of its lease.
+        let deadline = lease.deadline();
+        let until = |lease: &Lease, holdings: &Holdings, bucket| {
+            deadline.map(|until| until.min(lease.deadline_from(holdings.vouched(bucket))))
+        };
+        holdings.enter_run(bucket, until(lease, holdings, bucket), now);
         match lease.incarnation() {
             Some(incarnation) if bucket == self.own => {
                 lease.ended(incarnation);
-                holdings.suspend_all(until.unwrap_or_default());
+                for bucket in 0..BUCKETS {
+                    holdings.suspend_in(bucket, until(lease, holdings, bucket).unwrap_or_default());
+                }
                 true
             }
             _ => false,
+        }
+    }
+
+    /// The lease was renewed in answer to a request sent at `sent`, and with it the store told the runs of those buckets in
+    /// which the node has rooms. A bucket of which nothing was told, because its server did not answer, keeps its rooms'
+    /// deadline. `None` is told by a scheduler that does not know the question: then the lease speaks for all. True if
+    /// there is a new run.
+    pub fn renewed(
+        &mut self,
+        told: Option<Vec<(u8, Run)>>,
+        sent: Millis,
+        lease: &mut Lease,
+        holdings: &mut Holdings,
+        now: Millis,
+    ) -> bool {
+        let Some(told) = told else {
+            (0..BUCKETS).for_each(|bucket| holdings.vouch(bucket, sent));
+            return false;
+        };
+        let mut is_new = false;
+        for (bucket, run) in told {
+            match self.get(bucket) {
+                Some(known) if *known == run => holdings.vouch(bucket, sent),
+                Some(_) => {
+                    self.hear(bucket, run, lease, holdings, now);
+                    is_new = true;
+                }
+                None => {}
+            }
+        }
+        is_new
+    }
+
+    /// The store's own host refused the renewal sent at `sent`: no bucket has gone anywhere (rule 14). One whose rooms are
+    /// past their deadline stays as it is.
+    pub fn refused(
+        &self,
+        incarnation: Incarnation,
+        sent: Millis,
+        lease: &mut Lease,
+        holdings: &mut Holdings,
+        now: Millis,
+    ) {
+        if lease.refused(incarnation, sent, now) {
+            let goes_on = |bucket: &u8| now < lease.deadline_from(holdings.vouched(*bucket));
+            let buckets: Vec<u8> = (0..BUCKETS).filter(goes_on).collect();
+            buckets.into_iter().for_each(|bucket| holdings.vouch(bucket, sent));
+        }
+    }
+
+    /// The store does not answer: graces that are not over begin anew. While it refuses others, those go
+    /// on admitting (rule 14), and cannot assert what they hold.
+    pub fn unheard(&mut self, lease_ms: u64, replaced_ms: u64, now: Millis) {
+        for bucket in 0..BUCKETS {
+            let is_running = self.grace_left_ms(bucket, lease_ms, replaced_ms, now) > 0;
+            if let Some(sight) = self.buckets.get_mut(usize::from(bucket)).filter(|_| is_running) {
+                sight.since = now;
+            }
         }
     }
 
@@ -99,10 +164,10 @@ impl Runs {
 
 #[cfg(test)]
 mod tests {
-    use roost_proto::id::{Epoch, Incarnation, RoomKey};
+    use roost_proto::id::{Epoch, RoomKey};
 
     use super::*;
-    use crate::hold::{Offer, State};
+    use crate::hold::{Hold, Offer, State};
 
     #[test]
     fn a_new_run_of_another_bucket_suspends_its_rooms_and_leaves_the_lease() {
@@ -164,6 +229,50 @@ mod tests {
         assert_eq!(node.runs.grace_left_ms(2, 60_000, 0, Millis(6_000)), 61_000);
         node.hear(2, "second", Millis(8_000));
         assert_eq!(left(&node, 2, 0, 11_000), 0, "the same run begins nothing");
+        node.hear(3, "second", Millis(10_000));
+        node.runs.unheard(3_000, 0, Millis(12_000));
+        assert_eq!((left(&node, 2, 0, 12_000), left(&node, 3, 0, 12_000)), (0, 5_000), "what is over stays over");
+    }
+
+    #[test]
+    fn a_renewal_prolongs_the_rooms_of_those_buckets_whose_run_is_known_to_go_on() {
+        let mut node = Node::with_rooms_everywhere();
+        assert!(!node.renewed(&[(2, "first"), (3, "first")], Millis(2_000)));
+        assert_eq!(node.admitting(Millis(2_999)).len(), usize::from(BUCKETS));
+        assert_eq!(node.admitting(Millis(3_000)), [2, 3], "the lease itself holds until 5 s");
+        // Late, but the same run: nobody was given the rooms meanwhile.
+        assert!(!node.renewed(&[(2, "first"), (4, "first")], Millis(3_500)));
+        assert_eq!(node.admitting(Millis(4_999)), [2, 3, 4]);
+        assert_eq!(node.admitting(Millis(5_000)), [2, 4]);
+        assert!(!node.renewed_by_old_scheduler(Millis(4_000)));
+        assert_eq!(node.admitting(Millis(6_999)).len(), usize::from(BUCKETS));
+    }
+
+    #[test]
+    fn a_renewal_that_tells_of_a_new_run_leaves_its_rooms_the_deadline_that_they_had() {
+        let mut node = Node::with_rooms_everywhere();
+        node.renewed(&[(2, "first"), (3, "first")], Millis(1_000));
+        assert!(node.renewed(&[(2, "second"), (3, "first")], Millis(2_000)));
+        let hold = |node: &Node, bucket| {
+            let found = node.holdings.iter().find(|(room, _)| room.bucket() == bucket);
+            found.map(|(_, hold)| (hold.state, hold.lapsed))
+        };
+        assert_eq!(hold(&node, 2), Some((State::Wanted { until: Millis(4_000) }, false)));
+        assert_eq!(hold(&node, 3), Some((State::Open, false)));
+        // One of which nothing was heard for that long counts as lapsed, although the lease goes on.
+        node.renewed(&[(3, "first")], Millis(4_000));
+        assert!(node.renewed(&[(4, "second")], Millis(4_500)));
+        assert_eq!(hold(&node, 4), Some((State::Wanted { until: Millis(3_000) }, true)));
+        assert_eq!(node.lease.incarnation(), Some(Incarnation(1)));
+    }
+
+    #[test]
+    fn a_store_that_refuses_prolongs_no_room_that_is_past_its_deadline() {
+        let mut node = Node::with_rooms_everywhere();
+        node.renewed(&[(2, "first")], Millis(2_000));
+        let Node { runs, lease, holdings } = &mut node;
+        runs.refused(Incarnation(1), Millis(3_500), lease, holdings, Millis(3_500));
+        assert_eq!(node.admitting(Millis(6_499)), [2]);
     }
 
     struct Node {
@@ -187,6 +296,27 @@ mod tests {
             let mut node = Self { runs: Runs::new(5), lease, holdings };
             assert!(!node.hear_all("first", Millis(0)));
             node
+        }
+
+        /// The lease was renewed, and of these buckets was told what run they are in; it is answered at once.
+        fn renewed(&mut self, told: &[(u8, &str)], sent: Millis) -> bool {
+            self.lease.renewed(Incarnation(1), 0, sent, sent);
+            let told = told.iter().map(|(bucket, run)| (*bucket, Run((*run).into()))).collect();
+            self.runs.renewed(Some(told), sent, &mut self.lease, &mut self.holdings, sent)
+        }
+
+        fn renewed_by_old_scheduler(&mut self, sent: Millis) -> bool {
+            self.lease.renewed(Incarnation(1), 0, sent, sent);
+            self.runs.renewed(None, sent, &mut self.lease, &mut self.holdings, sent)
+        }
+
+        /// The buckets to whose room somebody would be admitted.
+        fn admitting(&self, now: Millis) -> Vec<u8> {
+            let admits =
+                |(room, hold): &(&RoomKey, &Hold)| self.holdings.admits(room, hold.opened_as, &self.lease, now);
+            let mut buckets: Vec<u8> = self.holdings.iter().filter(admits).map(|(room, _)| room.bucket()).collect();
+            buckets.sort_unstable();
+            buckets
         }
 
         fn hear(&mut self, bucket: u8, run: &str, now: Millis) -> bool {

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use roost_agent_core::hold::{Held, Offer, OpenFailure};
 use roost_proto::id::RoomKey;
+use roost_proto::room::Run;
 use roost_store::operation::Opened;
 use roost_store::{NodeStore, StoreError};
 
@@ -34,13 +35,15 @@ pub(super) fn start(
     let (node, store, metrics, room) = (node.clone(), store.clone(), metrics.clone(), room.clone());
     let own = told.clone();
     tokio::spawn(async move {
-        let answer = ask(&node, &store, &room, offer).await;
+        let (run, answer) = ask(&node, &store, &room, offer).await;
         let end = node.with(|state, now| {
             // After a lapse the room may be being opened again by now, which others wait for.
             if state.openings.get(&room).is_some_and(|current| current.same_channel(&own)) {
                 state.openings.remove(&room);
             }
             match answer {
+                // What was said of a run that is over says nothing of this one, in which others may have asked again.
+                _ if state.run(room.bucket()) != run => Err(OpenFailure::NotDone),
                 Ok(()) if state.holdings.opened(&room, offer, now) => Ok(()),
                 // The lease lapsed meanwhile: what was opened is given up.
                 Ok(()) => Err(OpenFailure::Unknown),
@@ -57,10 +60,17 @@ pub(super) fn start(
     told
 }
 
-async fn ask(node: &Node, store: &Arc<dyn NodeStore>, room: &RoomKey, offer: Offer) -> Result<(), OpenFailure> {
+/// Asks the store; gives the run in which it was asked, too.
+async fn ask(
+    node: &Node,
+    store: &Arc<dyn NodeStore>,
+    room: &RoomKey,
+    offer: Offer,
+) -> (Option<Run>, Result<(), OpenFailure>) {
     let held = Held { room: room.clone(), incarnation: offer.incarnation, epoch: offer.epoch };
-    let holding = node.with(|state, _| state.holding(&held)).ok_or(OpenFailure::NotDone)?;
-    match timeout(ANSWER_WITHIN, store.open(holding)).await {
+    let Some(holding) = node.with(|state, _| state.holding(&held)) else { return (None, Err(OpenFailure::NotDone)) };
+    let run = holding.run.clone();
+    let answer = match timeout(ANSWER_WITHIN, store.open(holding)).await {
         Ok(Ok(Opened::Yes)) => Ok(()),
         Ok(Ok(Opened::No { .. })) => Err(OpenFailure::Refused),
         Ok(Ok(Opened::NewRun { run })) => {
@@ -78,5 +88,6 @@ async fn ask(node: &Node, store: &Arc<dyn NodeStore>, room: &RoomKey, offer: Off
             tracing::warn!(%room, "the store took too long to open a room");
             Err(OpenFailure::Unknown)
         }
-    }
+    };
+    (Some(run), answer)
 }

@@ -16,6 +16,7 @@ use roost_store::operation::{Assert, Asserted, Raise, Right};
 
 use super::lost;
 use super::pace::Pace;
+use crate::clock;
 use crate::door::lookup::Directory;
 use crate::inside::Inside;
 use crate::metrics::AgentMetrics;
@@ -136,6 +137,7 @@ impl Assertion {
         let Ask { held, asked } = ask;
         let (run, right, incarnation) = (asked.held.run.clone(), asked.right, asked.incarnation);
         let bucket = held.room.bucket();
+        let sent = clock::now();
         let answer = timeout(ANSWER_WITHIN, self.store.assert(asked)).await;
         if self.node.with(|state, _| state.run(bucket)) != Some(run) {
             // Of a run that is over: it is asked again in the next one.
@@ -144,7 +146,7 @@ impl Assertion {
         match answer {
             Ok(Ok(Asserted::Yes { epoch, provisional })) => {
                 let offer = Offer { incarnation, epoch };
-                self.node.with(|state, _| state.holdings.asserted(&held, offer, provisional, &state.lease));
+                self.node.with(|state, _| state.holdings.asserted(&held, offer, provisional, &state.lease, sent));
                 if right != Right::Confirming {
                     self.metrics.rooms_asserted.inc();
                 }

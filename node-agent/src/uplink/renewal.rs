@@ -82,6 +82,8 @@ impl Renewal {
                 Err(Trouble::Changed) => sleep(pace.next()).await,
                 Err(Trouble::Store(error)) => {
                     self.tell(&error, &mut trouble);
+                    let replaced_ms = self.store.replaced_ms();
+                    self.node.with(|state, now| state.runs.unheard(state.lease.lease_ms(), replaced_ms, now));
                     let refused = matches!(error, StoreError::Refused { .. });
                     sleep(if refused { REFUSED_AGAIN } else { pace.next() }).await;
                     if let Err(error) = self.reconnect().await {
@@ -225,7 +227,7 @@ impl Renewal {
         let (renew, sent) = self.node.with(|state, now| {
             state.host = sample.host;
             let report: Report = self.reporter.compose(state, incarnation, sample, now);
-            (state.own_run().map(|run| Renew { run, report }), now)
+            (state.own_run().map(|run| Renew { run, report, buckets: state.holdings.buckets() }), now)
         });
         let renew = renew.ok_or(Trouble::Changed)?;
         self.metrics.observe_report(&renew.report.host, &renew.report.workers, renew.report.streams);
@@ -243,6 +245,10 @@ impl Renewal {
         if is_steered {
             // Whoever steered the node waits for its word.
             self.node.report_wanted.notify_one();
+        }
+        if result == "new_run_elsewhere" {
+            tracing::warn!("a part of the store begins a new run: the node asserts its rooms there");
+            self.node.assert_wanted.notify_one();
         }
         self.metrics.reported(result, took);
         if matches!(result, "lapsed" | "new_run") {
@@ -273,12 +279,13 @@ fn settle(
         state.cadence.failed(now);
     }
     match answer {
-        Ok(Renewed::Yes { store_ms, steering }) => {
+        Ok(Renewed::Yes { store_ms, steering, runs }) => {
             state.lease.renewed(incarnation, store_ms, sent, now);
+            let is_new = state.runs.renewed(runs, sent, &mut state.lease, &mut state.holdings, now);
             if state.steer(steering) {
                 tracing::info!(mode = ?state.mode(), drain = ?steering.and_then(|told| told.drain), "an operator steers the node");
             }
-            ("ok", Ok(()))
+            (if is_new { "new_run_elsewhere" } else { "ok" }, Ok(()))
         }
         Ok(Renewed::Lapsed) => {
             state.lapsed(incarnation);
@@ -289,7 +296,7 @@ fn settle(
             ("new_run", Ok(()))
         }
         Err(error @ StoreError::Refused { .. }) => {
-            state.lease.refused(incarnation, sent, now);
+            state.runs.refused(incarnation, sent, &mut state.lease, &mut state.holdings, now);
             ("refused", Err(Trouble::Store(error)))
         }
         Err(error) => ("failed", Err(Trouble::Store(error))),

@@ -332,7 +332,7 @@ impl Agent {
         let mut reporter = self.renewal().reporter;
         let sample = reporter.sample(crate::clock::now());
         let report = self.node.with(|state, now| reporter.compose(state, incarnation, sample, now));
-        Renew { run, report }
+        Renew { run, report, buckets: Vec::new() }
     }
 
     /// Waits until the room is open under a later incarnation.

@@ -190,7 +190,11 @@ impl NodeStore for EmbeddedStore {
     async fn renew(&self, renew: Renew) -> Result<Renewed, StoreError> {
         let mut state = self.state();
         let now = (self.clock)();
-        let answer = state.bucket(renew.report.node.bucket()).renew(&renew, now);
+        let mut answer = state.bucket(renew.report.node.bucket()).renew(&renew, now);
+        if let Renewed::Yes { runs, .. } = &mut answer {
+            let run = |bucket: &u8| (*bucket, state.bucket(*bucket).run().clone());
+            *runs = Some(renew.buckets.iter().map(run).collect());
+        }
         if let Renewed::Yes { steering, .. } = answer
             && self.dropped.check(&renew.report).is_ok()
         {

@@ -111,7 +111,7 @@ impl Bucket {
         }
         // Never earlier than promised before.
         term.until_ms = term.until_ms.max(now + renew.report.lease_ms.min(DURATION_LIMIT_MS));
-        Renewed::Yes { store_ms: now, steering: self.merge(&renew.report, now) }
+        Renewed::Yes { store_ms: now, steering: self.merge(&renew.report, now), runs: None }
     }
 
     /// Ends the incarnation's lease now; nothing if the store does not know it in this run.

@@ -45,6 +45,9 @@ pub struct Renew {
     pub run: Run,
     /// Names node, incarnation and the lease's length.
     pub report: Report,
+    /// The buckets in which the node has rooms: it has to know that their runs go on (rule 16).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub buckets: Vec<u8>,
 }
 
 /// The answer to [`Renew`].
@@ -56,6 +59,10 @@ pub enum Renewed {
         /// What is wanted of the node, if it is a later plan than the report's.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         steering: Option<Steering>,
+        /// The runs of the buckets that were asked about, as far as their servers said so after the renewal was sent. None
+        /// from a scheduler that does not know the question.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        runs: Option<Vec<(u8, Run)>>,
     },
     /// The lease is over; it is never renewed (rule 8).
     Lapsed,

@@ -37,14 +37,15 @@ fn what_agents_ask_keeps_its_format() {
         NodeOperation::Runs,
         NodeOperation::Identity,
         NodeOperation::Register(register),
-        NodeOperation::Renew(Box::new(Renew { run: run.clone(), report })),
+        NodeOperation::Renew(Box::new(Renew { run: run.clone(), report: report.clone(), buckets: Vec::new() })),
         NodeOperation::Open(held.clone()),
         NodeOperation::Assert(Assert { held: held.clone(), incarnation: INCARNATION, right: Right::Sure }),
         NodeOperation::Assert(Assert { held: held.clone(), incarnation: INCARNATION, right: Right::Provisional }),
         NodeOperation::Release(held),
         NodeOperation::Raise(Raise { bucket: 3, run: run.clone(), epoch: EPOCH }),
-        NodeOperation::Leave(Leave { node, run, incarnation: INCARNATION }),
+        NodeOperation::Leave(Leave { node, run: run.clone(), incarnation: INCARNATION }),
         NodeOperation::Schedulers,
+        NodeOperation::Renew(Box::new(Renew { run, report, buckets: vec![3, 9] })),
     ];
     let requests: Vec<_> = (1..).zip(operations).map(|(id, op)| UplinkRequest { v: 1, id, op }).collect();
     pin("uplink-requests", &requests);
@@ -65,7 +66,7 @@ fn what_schedulers_answer_keeps_its_format() {
         }),
         NodeAnswer::Registered(Registered::Taken { until_store_ms: 1_790_000_004_000 }),
         NodeAnswer::Registered(Registered::NewRun { run: run() }),
-        NodeAnswer::Renewed(Renewed::Yes { store_ms: 1_790_000_000_002, steering: None }),
+        NodeAnswer::Renewed(Renewed::Yes { store_ms: 1_790_000_000_002, steering: None, runs: None }),
         NodeAnswer::Renewed(Renewed::Lapsed),
         NodeAnswer::Renewed(Renewed::NewRun { run: run() }),
         NodeAnswer::Opened(Opened::Yes),
@@ -79,6 +80,7 @@ fn what_schedulers_answer_keeps_its_format() {
         NodeAnswer::Schedulers(vec![scheduler]),
         NodeAnswer::Unavailable("the store does not answer".into()),
         NodeAnswer::Unknown("no answer in time".into()),
+        NodeAnswer::Renewed(Renewed::Yes { store_ms: 1_790_000_000_003, steering: None, runs: Some(vec![(3, run())]) }),
     ];
     let mut messages: Vec<_> = (1..).zip(answers).map(|(id, answer)| UplinkMessage::Reply { id, answer }).collect();
     messages.push(UplinkMessage::Command(Command { v: 1, incarnation: INCARNATION, action: Action::ReportAll }));

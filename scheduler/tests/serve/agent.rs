@@ -135,7 +135,7 @@ pub(crate) async fn report_once(cluster: &str, reports: Vec<Report>) {
         let answer = ask(&asks, NodeOperation::Register(register)).await;
         let NodeAnswer::Registered(Registered::Yes { incarnation, .. }) = answer else { panic!("{answer:?}") };
         (report.incarnation, report.lease_ms, report.seq) = (incarnation, LEASE_MS, 1);
-        ask(&asks, NodeOperation::Renew(Box::new(Renew { run, report }))).await;
+        ask(&asks, NodeOperation::Renew(Box::new(Renew { run, report, buckets: Vec::new() }))).await;
     };
     for some in reports.chunks(AT_ONCE) {
         futures_util::future::join_all(some.iter().cloned().map(&begin)).await;
@@ -197,7 +197,7 @@ async fn go_on_reporting(asks: mpsc::Sender<Asked>, report: Arc<Mutex<Report>>, 
             report.seq = report.seq.max(seq) + 1;
             report.clone()
         };
-        ask(&asks, NodeOperation::Renew(Box::new(Renew { run: run.clone(), report }))).await;
+        ask(&asks, NodeOperation::Renew(Box::new(Renew { run: run.clone(), report, buckets: Vec::new() }))).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
 }

@@ -2,6 +2,7 @@
 
 use roost_agent_core::hold::{Held, Offer, OpenFailure, Verdict};
 use roost_proto::id::{Epoch, RoomKey};
+use roost_proto::room::Run;
 use roost_store::operation::{NodeAnswer, NodeOperation, Opened};
 
 use super::{ANSWER_WITHIN_MS, Agent, Purpose, Silence};
@@ -30,7 +31,7 @@ impl Agent {
                     self.holdings.open_failed(room, offer, OpenFailure::NotDone);
                     return wire.send(self.place, client, id, Body::Knocked(false));
                 };
-                let purpose = Purpose::Open(room.clone(), offer);
+                let purpose = Purpose::Open(room.clone(), offer, holding.run.clone());
                 self.waiting.entry(room.clone()).or_default().push((client, id, ticket));
                 self.ask(NodeOperation::Open(holding), purpose, ANSWER_WITHIN_MS, wire);
             }
@@ -48,7 +49,7 @@ impl Agent {
     pub(super) fn open_answered(
         &mut self,
         room: &RoomKey,
-        offer: Offer,
+        (offer, run): (Offer, &Run),
         answer: Result<NodeAnswer, Silence>,
         wire: &mut Wire,
     ) {
@@ -64,6 +65,8 @@ impl Agent {
         };
         let now = self.now(wire.now);
         match failure {
+            // As opening.rs has it: what was said of a run that is over says nothing of this one.
+            _ if self.run(room.bucket()).as_ref() != Some(run) => {}
             None => drop(self.holdings.opened(room, offer, now)),
             Some(failure) => self.holdings.open_failed(room, offer, failure),
         }

@@ -64,10 +64,10 @@ pub(crate) struct Agent {
 enum Purpose {
     Beat(uplink::Call),
     Raise,
-    Assert(Held, Assert),
+    Assert(Held, Assert, Millis),
     Release(Held),
     Move(Held),
-    Open(RoomKey, Offer),
+    Open(RoomKey, Offer, Run),
 }
 
 /// How a call ended without an answer.
@@ -185,10 +185,10 @@ impl Agent {
         match purpose {
             Purpose::Beat(call) => self.beat_answered(call, answer, wire),
             Purpose::Raise => self.raise_answered(answer, wire),
-            Purpose::Assert(held, asked) => self.assert_answered(&held, &asked, answer, wire),
+            Purpose::Assert(held, asked, sent) => self.assert_answered(&held, (&asked, sent), answer, wire),
             Purpose::Release(held) => self.release_answered(&held, answer, wire),
             Purpose::Move(held) => self.move_answered(&held, answer, wire),
-            Purpose::Open(room, offer) => self.open_answered(&room, offer, answer, wire),
+            Purpose::Open(room, offer, run) => self.open_answered(&room, (offer, &run), answer, wire),
         }
     }
 

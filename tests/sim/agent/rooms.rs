@@ -4,6 +4,7 @@ use roost_agent_core::hold::{Held, Offer};
 use roost_proto::hash::BUCKETS;
 use roost_proto::id::{Epoch, Incarnation};
 use roost_proto::room::ClaimState;
+use roost_proto::time::Millis;
 use roost_store::operation::{Assert, Asserted, NodeAnswer, NodeOperation, Raise, Raised, Released, Right};
 
 use super::{ANSWER_WITHIN_MS, Agent, Purpose, Silence};
@@ -90,7 +91,7 @@ impl Agent {
         let asks = self.asks(incarnation, wire);
         self.assertion.on_the_way = asks.len();
         for (held, assert) in asks {
-            let purpose = Purpose::Assert(held, assert.clone());
+            let purpose = Purpose::Assert(held, assert.clone(), self.now(wire.now));
             self.ask(NodeOperation::Assert(assert), purpose, ANSWER_WITHIN_MS, wire);
         }
         if self.assertion.on_the_way == 0 {
@@ -130,7 +131,7 @@ impl Agent {
     pub(super) fn assert_answered(
         &mut self,
         held: &Held,
-        asked: &Assert,
+        (asked, sent): (&Assert, Millis),
         answer: Result<NodeAnswer, Silence>,
         wire: &mut Wire,
     ) {
@@ -140,7 +141,7 @@ impl Agent {
             _ if !is_of_this_run => {}
             Ok(NodeAnswer::Asserted(Asserted::Yes { epoch, provisional })) => {
                 let offer = Offer { incarnation: asked.incarnation, epoch };
-                self.holdings.asserted(held, offer, provisional, &self.lease);
+                self.holdings.asserted(held, offer, provisional, &self.lease, sent);
             }
             Ok(NodeAnswer::Asserted(Asserted::No { current })) => {
                 let open = current.as_ref().filter(|claim| claim.node == self.id && claim.state == ClaimState::Open);

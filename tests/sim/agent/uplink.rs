@@ -99,12 +99,13 @@ impl Agent {
                 self.renew_answered(incarnation, answer, sent, wire);
             }
             (call, answer) => {
+                self.runs.unheard(self.lease.lease_ms(), 0, self.now(wire.now));
                 if let Call::Renew { incarnation, sent } = call {
                     let now = self.now(wire.now);
                     self.check_lease(wire);
                     self.cadence.failed(now);
                     if matches!(answer, Err(Silence::Refused)) {
-                        self.lease.refused(incarnation, sent, now);
+                        self.runs.refused(incarnation, sent, &mut self.lease, &mut self.holdings, now);
                     }
                 }
                 match answer {
@@ -199,16 +200,19 @@ impl Agent {
             changed: changes.changed,
             ended: changes.ended,
         };
-        let renew = NodeOperation::Renew(Box::new(Renew { run, report }));
+        let renew = NodeOperation::Renew(Box::new(Renew { run, report, buckets: self.holdings.buckets() }));
         self.ask_beat(renew, Call::Renew { incarnation, sent: now }, wire);
     }
 
     fn renew_answered(&mut self, incarnation: Incarnation, answer: Renewed, sent: Millis, wire: &mut Wire) {
         let now = self.now(wire.now);
         match answer {
-            Renewed::Yes { store_ms, .. } => {
+            Renewed::Yes { store_ms, runs, .. } => {
                 self.cadence.answered();
                 self.lease.renewed(incarnation, store_ms, sent, now);
+                if self.runs.renewed(runs, sent, &mut self.lease, &mut self.holdings, now) {
+                    self.assert_wanted(wire);
+                }
             }
             Renewed::Lapsed => {
                 self.cadence.failed(now);

@@ -5,7 +5,7 @@ mod moving;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use roost_proto::hash::BUCKETS;
 use roost_proto::id::{Epoch, Incarnation, RoomKey};
@@ -109,6 +109,9 @@ pub struct Holdings {
     doubtful: Vec<Doubtful>,
     /// The highest epoch known of each bucket (rule 20).
     highest: [Epoch; BUCKETS as usize],
+    /// When the last request was sent whose answer said that the bucket's run goes on (rule 16). A lease that is renewed in
+    /// another bucket says nothing of it.
+    vouched: [Millis; BUCKETS as usize],
 }
 
 impl Default for Holdings {
@@ -125,6 +128,7 @@ impl Holdings {
             releases: BTreeMap::new(),
             doubtful: Vec::new(),
             highest: [Epoch(0); BUCKETS as usize],
+            vouched: [Millis(0); BUCKETS as usize],
         }
     }
 
@@ -138,7 +142,7 @@ impl Holdings {
             Some(offer) if offer.epoch > hold.epoch => Verdict::Suspended,
             _ if hold.state == State::Opening => Verdict::Wait,
             _ if hold.state == State::Moving => Verdict::Moving,
-            _ if hold.admits(lease, now) => Verdict::Admit { opened_as: hold.opened_as },
+            _ if hold.admits(lease, self.vouched(room.bucket()), now) => Verdict::Admit { opened_as: hold.opened_as },
             _ => Verdict::Suspended,
         }
     }
@@ -157,7 +161,8 @@ impl Holdings {
     /// Whether somebody may be admitted to `room`, opened here as `opened_as`, at this moment (rule 5).
     #[must_use]
     pub fn admits(&self, room: &RoomKey, opened_as: Epoch, lease: &Lease, now: Millis) -> bool {
-        self.rooms.get(room).is_some_and(|hold| hold.opened_as == opened_as && hold.admits(lease, now))
+        let vouched = self.vouched(room.bucket());
+        self.rooms.get(room).is_some_and(|hold| hold.opened_as == opened_as && hold.admits(lease, vouched, now))
     }
 
     /// The store is asked to open `room`. Only after [`Verdict::Open`].
@@ -182,7 +187,8 @@ impl Holdings {
         match self.opening(room, offer) {
             Some(hold) => {
                 hold.state = State::Open;
-                hold.idle_since = now;
+                let asked = std::mem::replace(&mut hold.idle_since, now);
+                self.vouch(room.bucket(), asked);
                 true
             }
             None => {
@@ -257,6 +263,31 @@ impl Holdings {
         self.rooms.values_mut().for_each(|hold| hold.suspend(Some(until)));
     }
 
+    /// The lease is void: the rooms of one bucket, whose run goes on, must be asserted under another one.
+    pub(crate) fn suspend_in(&mut self, bucket: u8, until: Millis) {
+        self.rooms.retain(|room, hold| hold.state != State::Opening || room.bucket() != bucket);
+        let concerned = self.rooms.iter_mut().filter(|(room, _)| room.bucket() == bucket);
+        concerned.for_each(|(_, hold)| hold.suspend(Some(until)));
+    }
+
+    /// The bucket's run goes on, as the answer to a request says that was sent at `sent`.
+    pub(crate) fn vouch(&mut self, bucket: u8, sent: Millis) {
+        let vouched = &mut self.vouched[usize::from(bucket % BUCKETS)];
+        *vouched = (*vouched).max(sent);
+    }
+
+    /// When that was last said.
+    pub(crate) fn vouched(&self, bucket: u8) -> Millis {
+        self.vouched[usize::from(bucket % BUCKETS)]
+    }
+
+    /// The buckets in which there are rooms, in order.
+    #[must_use]
+    pub fn buckets(&self) -> Vec<u8> {
+        let buckets: BTreeSet<u8> = self.rooms.keys().map(RoomKey::bucket).collect();
+        buckets.into_iter().collect()
+    }
+
     /// The rooms of one bucket must be asserted in its new run: under the deadline that the lease had, and provisionally
     /// where that has passed (rules 16 to 18). Without a lease they keep the one that they had.
     pub(crate) fn enter_run(&mut self, bucket: u8, until: Option<Millis>, now: Millis) {
@@ -283,10 +314,11 @@ impl Holdings {
         provisional.map(|(room, hold)| Held { room: room.clone(), incarnation: hold.incarnation, epoch: hold.epoch })
     }
 
-    /// The store answered yes to the assertion of `asserted`, in the run that its bucket is in: the room is open under
-    /// `now_held`, or provisionally so. If the room ended meanwhile, that is given up.
-    pub fn asserted(&mut self, asserted: &Held, now_held: Offer, provisional: bool, lease: &Lease) {
+    /// The store answered yes to the assertion of `asserted`, which was sent at `sent`, in the run that its bucket is in:
+    /// the room is open under `now_held`, or provisionally so. If the room ended meanwhile, that is given up.
+    pub fn asserted(&mut self, asserted: &Held, now_held: Offer, provisional: bool, lease: &Lease, sent: Millis) {
         self.note_epoch(&asserted.room, now_held.epoch);
+        self.vouch(asserted.room.bucket(), sent);
         let is_current = lease.incarnation() == Some(now_held.incarnation);
         let is_held = self.rooms.get(&asserted.room).is_some_and(|hold| hold.is_as(now_held));
         match self.wanted_as(asserted) {
@@ -431,10 +463,13 @@ impl Hold {
         self.state = State::Wanted { until };
     }
 
-    fn admits(&self, lease: &Lease, now: Millis) -> bool {
+    fn admits(&self, lease: &Lease, vouched: Millis, now: Millis) -> bool {
         match self.state {
             State::Opening | State::Moving | State::Provisional => false,
-            State::Open => lease.incarnation() == Some(self.incarnation) && lease.standing(now) == Standing::Held,
+            State::Open => {
+                let is_held = lease.incarnation() == Some(self.incarnation) && lease.standing(now) == Standing::Held;
+                is_held && now < lease.deadline_from(vouched)
+            }
             State::Wanted { until } => now < until,
         }
     }

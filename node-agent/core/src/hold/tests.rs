@@ -97,7 +97,7 @@ fn after_a_lapse_a_room_admits_again_once_it_was_asserted_under_the_new_incarnat
     lease.registered(Incarnation(2), 0, NOW, NOW);
     assert_eq!(holdings.knock(&room(1), None, &lease, NOW), Verdict::Suspended);
     assert_eq!(holdings.wanted(), [held(1, 1, 10)]);
-    holdings.asserted(&held(1, 1, 10), offer(2, 20), false, &lease);
+    holdings.asserted(&held(1, 1, 10), offer(2, 20), false, &lease, NOW);
     assert_eq!(holdings.knock(&room(1), None, &lease, NOW), admit(10));
     assert_eq!(holdings.knock(&room(1), Some(offer(2, 20)), &lease, NOW), admit(10));
     assert!(holdings.wanted().is_empty());
@@ -109,7 +109,7 @@ fn in_a_new_run_a_room_keeps_its_old_deadline_until_it_was_asserted() {
     holdings.enter_run(room(1).bucket(), Some(Millis(2_500)), NOW);
     assert_eq!(holdings.knock(&room(1), None, &lease, Millis(2_499)), admit(10));
     assert_eq!(holdings.knock(&room(1), None, &lease, Millis(2_500)), Verdict::Suspended);
-    holdings.asserted(&held(1, 1, 10), offer(1, 10), false, &lease);
+    holdings.asserted(&held(1, 1, 10), offer(1, 10), false, &lease, NOW);
     assert_eq!(holdings.knock(&room(1), None, &lease, Millis(2_500)), admit(10));
 }
 
@@ -119,7 +119,7 @@ fn an_assertion_that_is_answered_for_an_ended_room_is_given_up() {
     holdings.suspend_all(Millis(0));
     lease.registered(Incarnation(2), 0, NOW, NOW);
     holdings.end(&room(1), Epoch(10));
-    holdings.asserted(&held(1, 1, 10), offer(2, 20), false, &lease);
+    holdings.asserted(&held(1, 1, 10), offer(2, 20), false, &lease, NOW);
     assert_eq!(holdings.releases(), [held(1, 1, 10), held(1, 2, 20)]);
     assert_eq!(holdings.knock(&room(1), Some(offer(2, 20)), &lease, NOW), Verdict::Stale);
 }
@@ -143,7 +143,7 @@ fn a_room_that_an_assertion_without_an_answer_got_back_is_asserted_from_there() 
     assert!(!holdings.found(&held(1, 1, 10), offer(0, 20), &lease), "no assertion was made under it");
     assert!(holdings.found(&held(1, 1, 10), offer(2, 20), &lease));
     assert_eq!(holdings.wanted(), [held(1, 2, 20)]);
-    holdings.asserted(&held(1, 2, 20), offer(3, 30), false, &lease);
+    holdings.asserted(&held(1, 2, 20), offer(3, 30), false, &lease, NOW);
     assert!(holdings.admits(&room(1), Epoch(10), &lease, NOW));
     assert!(!holdings.found(&held(1, 3, 30), offer(3, 30), &lease), "it is not wanted");
 }
@@ -294,6 +294,7 @@ impl World {
                 if let Some(incarnation) = self.lease.incarnation() {
                     let sent = self.now.minus(*took_ms);
                     self.lease.renewed(incarnation, 0, sent, self.now);
+                    (0..BUCKETS).for_each(|bucket| self.holdings.vouch(bucket, sent));
                     self.sent = self.sent.max(sent);
                 }
             }
@@ -419,7 +420,7 @@ impl World {
                 self.unconfirmed.remove(&asked.room);
             }
             let epoch = if provisional { asked.epoch.0 } else { self.epoch };
-            self.holdings.asserted(&asked, offer(incarnation.0, epoch), provisional, &self.lease);
+            self.holdings.asserted(&asked, offer(incarnation.0, epoch), provisional, &self.lease, self.now);
             if provisional {
                 self.unconfirmed.insert(asked.room);
             }

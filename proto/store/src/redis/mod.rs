@@ -149,8 +149,14 @@ impl NodeStore for RedisStore {
         call.arg(&*renew.run.0).arg(report.incarnation.0).arg(lease_ms).arg(text).arg(lease_ms + REPORT_KEPT_MS);
         let steering = report.steering.filter(Steering::is_possible);
         call.arg(steering.map_or(0, |steering| steering.plan)).arg(steering::text(steering.as_ref())?);
-        Ok(match self.ask(bucket, &call).await? {
-            Answer::Yes(rest) => Renewed::Yes { store_ms: number(&rest, 0)?, steering: steering::answered(&rest, 1)? },
+        let asked = self.ask(bucket, &call);
+        let (answer, runs) = tokio::join!(asked, self.sessions.going_on(&renew.buckets));
+        Ok(match answer? {
+            Answer::Yes(rest) => Renewed::Yes {
+                store_ms: number(&rest, 0)?,
+                steering: steering::answered(&rest, 1)?,
+                runs: Some(runs.unwrap_or_else(|| self.sessions.known(&renew.buckets))),
+            },
             Answer::No(_) => Renewed::Lapsed,
             Answer::NewRun(run) => Renewed::NewRun { run },
         })

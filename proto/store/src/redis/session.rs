@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, PushInfo, PushKind, RedisError, ServerErrorKind, Value};
 use tokio::time::timeout;
@@ -22,6 +23,9 @@ use super::takeover::Bound;
 use crate::dropped::DroppedReports;
 use crate::error::StoreError;
 use crate::nonce;
+
+/// How long a server of a cluster is waited for that is asked whether its runs go on. A renewal waits with it.
+const GOES_ON_WITHIN: Duration = Duration::from_millis(500);
 
 /// A connection on which the runs were read.
 #[derive(Debug)]
@@ -159,15 +163,48 @@ impl Sessions {
         }
     }
 
+    /// The runs of these buckets, as their servers say them at this moment: in a cluster a part of the buckets may begin a
+    /// new run while the others go on. None where one server has all: its answer to anything is one for all buckets, for
+    /// another server is another connection, and a wipe begins all runs anew.
+    pub(super) async fn going_on(&self, buckets: &[u8]) -> Option<Vec<(u8, Run)>> {
+        let Place::Cluster(_) = self.place else { return None };
+        let wanted = |shard: &Arc<Shard>| -> Vec<u8> {
+            buckets.iter().copied().filter(|bucket| shard.buckets.contains(bucket)).collect()
+        };
+        let ask = async |shard: Arc<Shard>, buckets: Vec<u8>| {
+            let session = self.session(&shard).await.ok()?;
+            // Each by itself: one whose slot is on its way to another server is an error, and says nothing of the others.
+            let one = async |bucket: u8| Some((bucket, self.begin_some(&session, &[bucket]).await.ok()?.pop()?));
+            Some(join_all(buckets.into_iter().map(one)).await.into_iter().flatten().collect::<Vec<_>>())
+        };
+        let shards = self.shards().await.ok();
+        let all = shards.iter().flat_map(|shards| &shards.all);
+        let asked = all.map(|shard| (shard.clone(), wanted(shard))).filter(|(_, buckets)| !buckets.is_empty());
+        // One that is silent must not hold up what the others say.
+        let asked = asked.map(|(shard, buckets)| timeout(GOES_ON_WITHIN, ask(shard, buckets)));
+        Some(join_all(asked).await.into_iter().flatten().flatten().flatten().collect())
+    }
+
+    /// The runs of these buckets, as last read.
+    pub(super) fn known(&self, buckets: &[u8]) -> Vec<(u8, Run)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = |bucket: &u8| Some((*bucket, known.runs.get(usize::from(*bucket))?.clone()?));
+        buckets.iter().filter_map(run).collect()
+    }
+
     /// Names the runs of the session's buckets, and begins those that are not yet (rules 1 and 2).
     pub(super) async fn begin(&self, session: &Session) -> Result<Vec<Run>, StoreError> {
-        let has_identity = session.buckets.contains(&0);
+        self.begin_some(session, &session.buckets).await
+    }
+
+    async fn begin_some(&self, session: &Session, buckets: &[u8]) -> Result<Vec<Run>, StoreError> {
+        let has_identity = buckets.contains(&0);
         let mut pipeline = redis::pipe();
         if has_identity {
             pipeline.cmd("SET").arg(&self.keys.identity).arg(nonce::text()).arg("NX").ignore();
             pipeline.cmd("GET").arg(&self.keys.identity);
         }
-        for bucket in &session.buckets {
+        for bucket in buckets {
             let bucket = self.keys.bucket(*bucket);
             let mut begin = SCRIPTS.begin.call(&[&bucket.meta, &bucket.claims]);
             begin.arg(&*nonce::run().0);
@@ -182,7 +219,7 @@ impl Sessions {
         let runs = texts.split_off(usize::from(has_identity)).into_iter().map(|run| Run(run.into()));
         let runs: Vec<Run> = runs.collect();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        for (bucket, run) in session.buckets.iter().zip(&runs) {
+        for (bucket, run) in buckets.iter().zip(&runs) {
             known.runs[usize::from(*bucket)] = Some(run.clone());
         }
         known.identity = texts.pop().or(known.identity.take());

@@ -1,15 +1,16 @@
 //! A Redis Cluster of three masters on loopback: the whole contract, a slot that moves, a master that dies.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use roost_proto::id::RoomKey;
-use roost_store::operation::Opened;
+use roost_store::operation::{Opened, Renew, Renewed};
 use roost_store::{NodeStore, RedisSettings, RedisStore, Store, StoreError};
 use tokio::sync::Mutex;
 
-use crate::made::{grant, grant_and_open, holding, room, run_of};
+use crate::made::{LONG_MS, grant, grant_and_open, holding, node, register, renewal, room, run_of};
 use crate::redis::{documented, everything};
 use crate::server::Server;
 use crate::stage::{ended, next, until};
@@ -76,8 +77,21 @@ async fn while_a_master_fails_over_the_buckets_of_the_others_go_on() {
     let claim = grant_and_open(&*store, lost, "fra-1", 1).await;
     let kept = grant(&*store, other, "fra-1", 1).await;
     assert_eq!(store.replaced_ms(), 2_000, "the node timeout and a second");
+    // A node whose lease is with the other room, and which has both.
+    let named = (0..1_000).map(|number| format!("node-{number}"));
+    let name = named.into_iter().find(|name| node(name).bucket() == other.bucket()).unwrap();
+    let incarnation = register(&*store, &name, 0, LONG_MS).await;
+    let renewal =
+        Renew { buckets: vec![lost.bucket(), other.bucket()], ..renewal(&*store, &name, incarnation, LONG_MS).await };
+    let told = async || match store.renew(renewal.clone()).await.unwrap() {
+        Renewed::Yes { runs, .. } => runs.unwrap().into_iter().collect::<BTreeMap<_, _>>(),
+        answer => panic!("the lease goes on: {answer:?}"),
+    };
+    let both = BTreeMap::from([(lost.bucket(), claim.run.clone()), (other.bucket(), kept.run.clone())]);
+    assert_eq!(told().await, both);
     cluster.servers[0].command(&["WAIT", "1", "5000"]).await;
     cluster.servers[0].kill();
+    assert_eq!(told().await, BTreeMap::from([(other.bucket(), kept.run.clone())]), "nobody speaks for the lost one");
     until("the end was noticed", || async {
         let result = store.open(holding(lost, &claim)).await;
         assert!(!matches!(result, Err(StoreError::Refused { .. })), "a replica may take over");
@@ -89,7 +103,9 @@ async fn while_a_master_fails_over_the_buckets_of_the_others_go_on() {
         store.open(holding(lost, &claim)).await.is_ok_and(|answer| matches!(answer, Opened::NewRun { .. }))
     })
     .await;
-    assert_ne!(run_of(&*store, lost).await, claim.run);
+    let now = run_of(&*store, lost).await;
+    assert_ne!(now, claim.run);
+    assert_eq!(told().await, BTreeMap::from([(lost.bucket(), now), (other.bucket(), kept.run.clone())]));
     assert_eq!(run_of(&*store, other).await, kept.run);
     assert!(grant(&*store, lost, "fra-2", 1).await.epoch > claim.epoch);
     until("all is watched again", || async { store.watch().await.is_ok() }).await;

@@ -112,7 +112,7 @@ pub(crate) async fn register(store: &dyn Store, name: &str, after: u64, lease_ms
 
 pub(crate) async fn renewal(store: &dyn Store, name: &str, incarnation: Incarnation, lease_ms: u64) -> Renew {
     let run = run_of_node(store, &node(name)).await;
-    Renew { run, report: report(name, incarnation, lease_ms) }
+    Renew { run, report: report(name, incarnation, lease_ms), buckets: Vec::new() }
 }
 
 pub(crate) fn report(name: &str, incarnation: Incarnation, lease_ms: u64) -> Report {

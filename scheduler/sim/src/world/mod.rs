@@ -259,7 +259,7 @@ impl<'a> World<'a> {
 
     fn renewal(&mut self, node: usize, report: Box<Report>, sent: Millis) {
         let (now, bucket, incarnation) = (self.now, self.plan.nodes[node].id.bucket(), report.incarnation);
-        let renew = Renew { run: first_run(), report: *report };
+        let renew = Renew { run: first_run(), report: *report, buckets: Vec::new() };
         let renewed = self.store.bucket(bucket).renew(&renew, store_ms(now));
         if matches!(renewed, Renewed::Yes { .. }) {
             self.publish(bucket, Some(Event::Reported(Box::new(renew.report))));

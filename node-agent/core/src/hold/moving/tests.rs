@@ -52,7 +52,7 @@ fn a_lapse_ends_a_move_and_the_room_is_asserted_as_any_other() {
     assert!(holdings.moves().is_empty() && holdings.moved(&held(1, 1, 10), Epoch(20)).is_none());
     assert_eq!(holdings.wanted(), [held(1, 1, 10)]);
     lease.registered(Incarnation(2), 0, NOW, NOW);
-    holdings.asserted(&held(1, 1, 10), offer(2, 30), false, &lease);
+    holdings.asserted(&held(1, 1, 10), offer(2, 30), false, &lease, NOW);
     holdings.enter_run(room(1).bucket(), Some(Millis(2_000)), NOW);
     assert_eq!(holdings.take_doubtful(), [], "the store has said that it was not handed over");
     assert_eq!(holdings.wanted(), [held(1, 2, 30)]);

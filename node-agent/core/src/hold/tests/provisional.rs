@@ -6,12 +6,12 @@ use super::*;
 fn a_node_that_lapsed_before_a_new_run_admits_once_its_assertion_is_confirmed() {
     let (mut holdings, mut lease) = lapsed_before_a_new_run();
     let asserted = Held { room: room(1), incarnation: Incarnation(2), epoch: Epoch(10) };
-    holdings.asserted(&held(1, 1, 10), offer(2, 10), true, &lease);
+    holdings.asserted(&held(1, 1, 10), offer(2, 10), true, &lease, NOW);
     assert_eq!(holdings.knock(&room(1), Some(offer(2, 10)), &lease, NOW), Verdict::Suspended);
     assert_eq!(holdings.knock(&room(1), None, &lease, NOW), Verdict::Suspended);
     assert!(holdings.wanted().is_empty());
     assert!(holdings.provisional().eq([asserted.clone()]));
-    holdings.asserted(&asserted, offer(2, 30), false, &lease);
+    holdings.asserted(&asserted, offer(2, 30), false, &lease, NOW);
     assert_eq!(holdings.knock(&room(1), None, &lease, NOW), admit(10));
     assert_eq!(holdings.knock(&room(1), Some(offer(2, 10)), &lease, NOW), Verdict::Stale, "a new generation");
     // And from here on it is a room as any other.
@@ -23,7 +23,7 @@ fn a_node_that_lapsed_before_a_new_run_admits_once_its_assertion_is_confirmed() 
 #[test]
 fn a_lapse_before_the_confirmation_leaves_the_room_provisional() {
     let (mut holdings, mut lease) = lapsed_before_a_new_run();
-    holdings.asserted(&held(1, 1, 10), offer(2, 10), true, &lease);
+    holdings.asserted(&held(1, 1, 10), offer(2, 10), true, &lease, NOW);
     lease.ended(Incarnation(2));
     holdings.suspend_all(Millis(0));
     assert_eq!((holdings.wanted(), lapsed(&holdings)), (vec![held(1, 2, 10)], true));
@@ -31,7 +31,7 @@ fn a_lapse_before_the_confirmation_leaves_the_room_provisional() {
     // The confirmation was done after all, and its answer lost.
     assert!(holdings.found(&held(1, 2, 10), offer(2, 30), &lease));
     assert_eq!((holdings.wanted(), lapsed(&holdings)), (vec![held(1, 2, 30)], false));
-    holdings.asserted(&held(1, 2, 30), offer(3, 40), false, &lease);
+    holdings.asserted(&held(1, 2, 30), offer(3, 40), false, &lease, NOW);
     assert_eq!(holdings.knock(&room(1), None, &lease, NOW), admit(10));
 }
 
@@ -50,11 +50,11 @@ fn an_assertion_of_an_old_epoch_whose_answer_was_lost_is_found_and_stays_what_it
 #[test]
 fn a_provisional_room_that_ends_or_is_beaten_is_gone() {
     let (mut holdings, lease) = lapsed_before_a_new_run();
-    holdings.asserted(&held(1, 1, 10), offer(2, 10), true, &lease);
+    holdings.asserted(&held(1, 1, 10), offer(2, 10), true, &lease, NOW);
     let mut ended = holdings.clone();
     assert!(ended.end(&room(1), Epoch(10)).is_some());
     assert_eq!(ended.releases(), [held(1, 2, 10)]);
-    ended.asserted(&held(1, 2, 10), offer(2, 30), false, &lease);
+    ended.asserted(&held(1, 2, 10), offer(2, 30), false, &lease, NOW);
     assert_eq!(ended.releases(), [held(1, 2, 10), held(1, 2, 30)], "what the confirmation gave is given up too");
     assert!(holdings.lost(&held(1, 2, 10)).is_some());
     assert!(holdings.is_empty() && holdings.releases().is_empty());
@@ -63,7 +63,7 @@ fn a_provisional_room_that_ends_or_is_beaten_is_gone() {
 #[test]
 fn a_late_answer_to_an_older_assertion_gives_up_nothing_that_is_held() {
     let (mut holdings, lease) = (open_room(1, 10), lease());
-    holdings.asserted(&held(1, 0, 5), offer(1, 10), false, &lease);
+    holdings.asserted(&held(1, 0, 5), offer(1, 10), false, &lease, NOW);
     assert!(holdings.releases().is_empty());
     assert_eq!(holdings.knock(&room(1), None, &lease, NOW), admit(10));
 }

@@ -151,7 +151,7 @@ impl<'a> Party<'a> {
                 let mut report = made::report(self.nodes[node].as_str(), incarnation, lease_ms);
                 report.steering = plan.and_then(|ago| self.plan(node, ago));
                 let run = self.run(self.nodes[node].bucket(), old_run);
-                match self.engine.renew(Renew { run, report }).await {
+                match self.engine.renew(Renew { run, report, buckets: Vec::new() }).await {
                     Renewed::Yes { steering, .. } => format!("yes {}", self.steering_text(node, steering)),
                     Renewed::Lapsed => "lapsed".to_owned(),
                     Renewed::NewRun { run } => self.new_run(&run),
