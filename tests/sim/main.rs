@@ -4,6 +4,7 @@
 
 mod agent;
 mod client;
+mod day;
 #[path = "../invariants/mod.rs"]
 mod invariants;
 mod message;

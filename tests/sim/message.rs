@@ -3,7 +3,7 @@
 use roost_agent_core::hold::Offer;
 use roost_proto::command::Command;
 use roost_proto::event::Event;
-use roost_proto::id::{NodeId, RoomKey};
+use roost_proto::id::{Incarnation, NodeId, RoomKey};
 use roost_proto::room::{Claim, Expected};
 use roost_store::operation::{Grant, Granted, Lease, NodeAnswer, NodeOperation, Prolonged};
 
@@ -22,6 +22,13 @@ pub(crate) enum Body {
     Told(Box<Event>),
     /// The subscription is over.
     Hangup,
+    /// A scheduler connects to an agent, and asks on the connection whether it lives.
+    Dial,
+    Ping,
+    /// It was accepted, and it lives.
+    Pong,
+    /// The agent acts under this incarnation from here on.
+    Acting(Incarnation),
     Command {
         node: NodeId,
         command: Command,

@@ -19,6 +19,8 @@ const FAULTS_MS: [u64; 2] = [6_000, 26_000];
 pub(crate) const CALM_MS: u64 = 30_000;
 /// A run ends here.
 pub(crate) const END_MS: u64 = 50_000;
+/// An hour.
+pub(crate) const HOUR_MS: u64 = 3_600_000;
 /// How far apart clocks are at most.
 const SKEW_MS: u64 = 120_000;
 /// How much faster than others a clock may go.
@@ -117,8 +119,9 @@ impl Plan {
             orders: Vec::new(),
         };
         for _ in 0..random.random_range(1..=6) {
-            plan.draw(&mut random);
+            plan.draw(FAULTS_MS, CALM_MS, &mut random);
         }
+        plan.draw_links(&mut stream(seed, "links"));
         plan.orders = plan.orders(&mut stream(seed, "operator"));
         plan
     }
@@ -150,10 +153,49 @@ impl Plan {
         orders
     }
 
-    fn draw(&mut self, random: &mut Pcg64) {
-        let from = Millis(random.random_range(FAULTS_MS[0]..=FAULTS_MS[1]));
+    /// `hours` in which something goes wrong each minute or two. The first agent and the first scheduler live through it
+    /// all, so that what they forget to give away grows.
+    pub(crate) fn day(seed: u64, hours: u64) -> Self {
+        let mut random = stream(seed, "day");
+        let network = Network { loss_permille: 2, repeat_permille: 5, slow_permille: 10, slow_ms: 500 };
+        let mut plan = Self {
+            nodes: MOST_NODES,
+            schedulers: MOST_SCHEDULERS,
+            clients: 5,
+            rooms: 24,
+            network,
+            faults: Vec::new(),
+            orders: Vec::new(),
+            ..Self::of(seed)
+        };
+        let mut at_ms = FAULTS_MS[0];
+        while at_ms < hours * HOUR_MS {
+            plan.draw([at_ms, at_ms + 10_000], at_ms + 40_000, &mut random);
+            at_ms += random.random_range(50_000..=110_000);
+        }
+        let lives_on = |place: Place| matches!(place, Place::Agent(0) | Place::Scheduler(0));
+        plan.faults.retain(|planned| !matches!(planned.fault, Fault::Crash(place) if lives_on(place)));
+        plan
+    }
+
+    /// Ways between schedulers and agents are cut besides.
+    fn draw_links(&mut self, random: &mut Pcg64) {
+        for _ in 0..random.random_range(0..=2) {
+            let from = Millis(random.random_range(FAULTS_MS[0]..=FAULTS_MS[1]));
+            let scheduler = Place::Scheduler(random.random_range(0..self.schedulers));
+            let agent = Place::Agent(random.random_range(0..self.nodes));
+            let ways = [(scheduler, agent), (agent, scheduler)];
+            for (one, other) in &ways[random.random_range(0..=1)..] {
+                let lasts_ms = random.random_range(500..=CALM_MS - from.0);
+                self.push(from, lasts_ms, Fault::Cut(*one, *other));
+            }
+        }
+    }
+
+    fn draw(&mut self, within_ms: [u64; 2], calm_ms: u64, random: &mut Pcg64) {
+        let from = Millis(random.random_range(within_ms[0]..=within_ms[1]));
         let process = self.process(random);
-        let longest = CALM_MS - from.0;
+        let longest = calm_ms - from.0;
         let lasts = |random: &mut Pcg64, from: u64, to: u64| random.random_range(from..=to).min(longest);
         let loss = [Loss::Nothing, Loss::Latest, Loss::Everything][random.random_range(0..3)];
         let (fault, lasts_ms) = match random.random_range(0..21) {
@@ -168,7 +210,7 @@ impl Plan {
             9 => (Fault::Refuses, lasts(random, 500, 15_000)),
             10 => (Fault::Silent, lasts(random, 500, 15_000)),
             11..=12 => {
-                let saved = random.random_range(FAULTS_MS[0]..=from.0);
+                let saved = random.random_range(within_ms[0]..=from.0);
                 self.push(Millis(saved), 0, Fault::Save);
                 (Fault::Restart(loss), lasts(random, 10, 3_000))
             }

@@ -92,6 +92,11 @@ impl Store {
         CLOCK_BEGINS_MS + now.0 + self.ahead_ms
     }
 
+    /// What it keeps.
+    pub(crate) fn buckets(&self) -> &[Bucket] {
+        &self.buckets
+    }
+
     /// The room's claim at this moment.
     pub(crate) fn claim(&self, room: &RoomKey, now: Millis) -> Option<&Claim> {
         self.buckets[usize::from(room.bucket())].read(room, self.clock(now))

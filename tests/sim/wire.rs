@@ -187,6 +187,8 @@ impl Wire {
 
     /// What is sent this way arrives after `until`, as when lost packets are sent again.
     pub(crate) fn hold(&mut self, from: Place, to: Place, until: Millis) {
+        let now = self.now;
+        self.held.retain(|(.., until)| *until > now);
         self.held.push((from, to, until));
     }
 

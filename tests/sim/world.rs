@@ -76,7 +76,7 @@ pub(crate) fn run(plan: &Plan, traced: bool) -> Outcome {
 }
 
 impl World {
-    fn new(plan: &Plan, traced: bool) -> Self {
+    pub(crate) fn new(plan: &Plan, traced: bool) -> Self {
         let mut wire = Wire::new(plan, traced);
         for (index, planned) in plan.faults.iter().enumerate() {
             wire.fault(planned.from, index, true);
@@ -114,7 +114,7 @@ impl World {
     }
 
     /// One thing happens. False if it touched nothing that invariants are about.
-    fn step(&mut self, what: Happening) -> bool {
+    pub(crate) fn step(&mut self, what: Happening) -> bool {
         let place = match &what {
             Happening::Message { to, .. } => *to,
             Happening::Timer { at, .. } => *at,
@@ -144,8 +144,12 @@ impl World {
             (Place::Store, Body::Ask(ask)) => self.store.hear(from, id, ask, wire),
             (Place::Store, _) => {}
             (Place::Agent(number), body) => {
-                if let Some(agent) = self.agents.get_mut(number).and_then(Option::as_mut) {
-                    agent.hear(from, id, body, wire);
+                match (self.agents.get_mut(number).and_then(Option::as_mut), body) {
+                    (Some(agent), body) => agent.hear(from, id, body, wire),
+                    // The host is there, and the process is not.
+                    (None, Body::Dial) => wire.send(to, from, id, Body::Refused),
+                    (None, Body::Ping) => wire.send(to, from, id, Body::Hangup),
+                    (None, _) => {}
                 }
             }
             (Place::Scheduler(number), body) => {
@@ -187,7 +191,11 @@ impl World {
         let planned = self.plan.faults[index].clone();
         self.wire.tell(|| format!("FAULT {} {:?}", if begins { "begins" } else { "ends" }, planned.fault));
         match (planned.fault, begins) {
-            (Fault::Pause(place), true) => self.pauses.push((place, planned.until)),
+            (Fault::Pause(place), true) => {
+                let now = self.wire.now;
+                self.pauses.retain(|(_, until)| *until > now);
+                self.pauses.push((place, planned.until));
+            }
             (Fault::Crash(place), true) => {
                 self.pauses.retain(|(paused, _)| *paused != place);
                 self.stop(place);
@@ -245,7 +253,11 @@ impl World {
 
     fn stop(&mut self, place: Place) {
         match place {
-            Place::Agent(number) => self.agents[number] = None,
+            Place::Agent(number) => {
+                if let Some(agent) = self.agents[number].take() {
+                    agent.hang_up(&mut self.wire);
+                }
+            }
             Place::Scheduler(number) => self.schedulers[number] = None,
             Place::Store | Place::Client(_) => {}
         }

@@ -1,6 +1,7 @@
 //! An agent: the real lease, holdings and cadence, driven as node-agent/src does it, each await one message.
 
 mod door;
+mod links;
 mod moving;
 mod rooms;
 mod uplink;
@@ -53,6 +54,7 @@ pub(crate) struct Agent {
     waiting: BTreeMap<RoomKey, Vec<(Place, u64, Ticket)>>,
     /// Who was let in, by a number: the room as it was opened.
     guests: BTreeMap<u64, (RoomKey, Epoch)>,
+    links: Vec<links::Link>,
     /// What was let in since the last look: for invariants.
     pub(crate) admitted: Vec<(RoomKey, Epoch)>,
     /// Rooms that were lost since the last look, and who has them: for invariants.
@@ -100,6 +102,7 @@ impl Agent {
             raises: Vec::new(),
             waiting: BTreeMap::new(),
             guests: BTreeMap::new(),
+            links: Vec::new(),
             admitted: Vec::new(),
             lost: Vec::new(),
         };
@@ -133,6 +136,8 @@ impl Agent {
                     self.answered(purpose, Err(Silence::Refused), wire);
                 }
             }
+            Body::Dial => self.dialled(from, id, wire),
+            Body::Ping => self.pinged(from, id, wire),
             Body::Knock(ticket) => self.knocked(from, id, ticket, wire),
             Body::Command { node, command } if node == self.id => {
                 match inbox::read(&command, self.lease.incarnation()) {
@@ -250,6 +255,7 @@ impl Agent {
         if self.holdings.releases_len() > 0 {
             self.release_wanted(wire);
         }
+        self.tell_links(wire);
     }
 }
 

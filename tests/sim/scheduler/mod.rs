@@ -1,7 +1,9 @@
 //! A scheduler: the real view and decisions, driven as scheduler/src/app does it, each await one message.
 
 mod follow;
+mod links;
 mod lookup;
+mod orphans;
 mod relocate;
 
 use std::collections::BTreeMap;
@@ -14,6 +16,7 @@ use roost_scheduler_core::time::TICK_MS;
 use roost_scheduler_core::view::View;
 
 use crate::message::{Ask, Body, Said};
+use crate::plan::MOST_NODES;
 use crate::wire::{Clock, Place, Timer, Wire};
 
 /// A call of the store is given up after this time.
@@ -34,6 +37,8 @@ pub(crate) struct Scheduler {
     /// What was posted of each bucket.
     posted: Vec<Option<(Run, Epoch)>>,
     lookups: BTreeMap<u64, lookup::Course>,
+    /// By the agent's number.
+    links: [links::Link; MOST_NODES],
 }
 
 /// What an answer is for.
@@ -46,6 +51,9 @@ enum Purpose {
     Lookup(u64, lookup::Call),
     /// A granted room is granted to another node.
     Regrant(RoomKey, Claim),
+    /// Whether the holder of an orphaned room is gone.
+    Orphan(RoomKey, Claim),
+    OrphanEnded,
 }
 
 /// How a call ended.
@@ -76,6 +84,7 @@ impl Scheduler {
             failures: 0,
             posted: vec![None; usize::from(BUCKETS)],
             lookups: BTreeMap::new(),
+            links: [links::Link::default(); MOST_NODES],
         }
     }
 
@@ -86,6 +95,9 @@ impl Scheduler {
 
     /// A message has come.
     pub(crate) fn hear(&mut self, from: Place, id: u64, body: Body, wire: &mut Wire) {
+        if self.hear_link(from, id, &body, wire) {
+            return;
+        }
         match body {
             Body::Said { life, .. } if life < self.store_life => {}
             Body::Said { life, said } => {
@@ -111,6 +123,8 @@ impl Scheduler {
         match timer {
             Timer::Tick => {
                 self.view.tick(self.now(wire));
+                self.tend_links(wire);
+                self.clear_orphans(wire);
                 wire.timer(self.place, self.life, TICK_MS, Timer::Tick);
             }
             Timer::Watch => self.begin_watch(wire),
@@ -136,6 +150,8 @@ impl Scheduler {
             }
             Purpose::Lookup(lookup, call) => self.lookup_answered(lookup, call, answer, wire),
             Purpose::Regrant(room, claim) => self.regranted(room, claim, answer, wire),
+            Purpose::Orphan(room, claim) => self.orphan_answered(room, claim, answer, wire),
+            Purpose::OrphanEnded => {}
         }
     }
 

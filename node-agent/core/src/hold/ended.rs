@@ -8,6 +8,9 @@ use roost_proto::id::{Epoch, RoomKey};
 /// How many rooms are remembered one by one.
 pub(crate) const ROOMS_REMEMBERED: usize = 16_384;
 
+/// Entries that count no more are thrown out when they are as many as those that do, and some more.
+const FEW: usize = 16;
+
 /// The ended generations.
 ///
 /// A room that is forgotten leaves its epoch behind as a floor of its bucket: epochs of one bucket come from one counter,
@@ -34,6 +37,10 @@ impl Ended {
         }
         self.latest.insert(room.clone(), epoch);
         self.order.push_back((room.clone(), epoch));
+        if self.order.len() > 2 * self.latest.len() + FEW {
+            let latest = &self.latest;
+            self.order.retain(|(room, epoch)| latest.get(room) == Some(epoch));
+        }
         while self.order.len() > self.limit {
             let Some((room, epoch)) = self.order.pop_front() else { break };
             let floor = &mut self.floors[usize::from(room.bucket())];
@@ -66,5 +73,15 @@ mod tests {
         }
         assert!(ended.order.len() <= 8 && ended.latest.len() <= 8);
         assert!(!ended.contains(&room(0), Epoch(1_200)), "a newer generation is a new room");
+    }
+
+    #[test]
+    fn a_room_that_ends_again_and_again_is_remembered_once() {
+        let mut ended = Ended::new(ROOMS_REMEMBERED);
+        let room = RoomKey::new("default", "standup").expect("valid");
+        for epoch in 1..10_000 {
+            ended.insert(&room, Epoch(epoch));
+        }
+        assert!(ended.contains(&room, Epoch(9_999)) && ended.order.len() <= 2 + FEW, "{}", ended.order.len());
     }
 }
