@@ -72,10 +72,7 @@ async fn freeze(agents_s: i64, scheduler_s: i64) -> Result<Row, Trouble> {
     plan.nodes = lengths.iter().map(|length| node(&format!("still-{length}"), &format!("eu/{length}"))).collect();
     plan.nodes.extend([node("moving-1", "us/east"), node("moving-2", "us/west")]);
     let cluster = Cluster::start(plan).await?;
-    // Whose clock is far ahead is not believed by the others: then the door refuses where it would redirect.
-    let are_right = (agents_s, scheduler_s) == (0, 0);
-    let all = try_join_all(lengths.iter().map(|length| stand_still(&cluster, Duration::from_secs(*length), are_right)))
-        .await?;
+    let all = try_join_all(lengths.iter().map(|length| stand_still(&cluster, Duration::from_secs(*length)))).await?;
     cluster.settled().await?;
     let mut row =
         Row::new(format!("SIGSTOP for {lengths:?} s, clocks {agents_s:+} s, one scheduler's {scheduler_s:+} s"));
@@ -90,7 +87,7 @@ async fn freeze(agents_s: i64, scheduler_s: i64) -> Result<Row, Trouble> {
     Ok(row)
 }
 
-async fn stand_still(cluster: &Cluster, length: Duration, are_right: bool) -> Result<Seen, Trouble> {
+async fn stand_still(cluster: &Cluster, length: Duration) -> Result<Seen, Trouble> {
     let still = format!("still-{}", length.as_secs());
     let mut caller = Caller::new(&addresses(cluster));
     let mut rooms = open(cluster, &still, &mut caller).await?;
@@ -113,7 +110,7 @@ async fn stand_still(cluster: &Cluster, length: Duration, are_right: bool) -> Re
         seen.splits += u64::from(is_in && was_taken(room, sent));
     }
     let goes_on = Instant::now();
-    while !settled(cluster, are_right, &rooms, &mut seen).await? {
+    while !settled(cluster, &rooms, &mut seen).await? {
         at += 1;
         want(cluster, &still, &mut rooms, &mut caller, at, &mut seen).await?;
         if goes_on.elapsed() > SETTLED_WITHIN {
@@ -124,7 +121,7 @@ async fn stand_still(cluster: &Cluster, length: Duration, are_right: bool) -> Re
             .into());
         }
     }
-    judge(cluster, are_right && length < GIVES_UP_AFTER, rooms, &mut seen).await?;
+    judge(cluster, length < GIVES_UP_AFTER, rooms, &mut seen).await?;
     Ok(seen)
 }
 
@@ -205,7 +202,7 @@ fn was_taken(room: &Room, when: Instant) -> bool {
 }
 
 /// Whether the agent, asked at its door, sends away who wants into a room that was taken, and lets in to the others.
-async fn settled(cluster: &Cluster, are_right: bool, rooms: &[Room], seen: &mut Seen) -> Result<bool, Trouble> {
+async fn settled(cluster: &Cluster, rooms: &[Room], seen: &mut Seen) -> Result<bool, Trouble> {
     let mut is_settled = true;
     for room in rooms {
         let sent = Instant::now();
@@ -219,7 +216,6 @@ async fn settled(cluster: &Cluster, are_right: bool, rooms: &[Room], seen: &mut 
                 is_settled = false;
             }
             (Welcome::Redirected { node }, Some((next, ..))) => is_settled &= node == next.node,
-            (Welcome::Refused { .. }, Some(_)) => is_settled &= !are_right,
             (Welcome::Admitted { .. }, None) => {}
             _ => is_settled = false,
         }
