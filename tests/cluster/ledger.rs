@@ -118,6 +118,17 @@ fn what_an_operator_does_is_a_row_with_request_caller_and_target() {
         }
         let all = rows(&format!("sqlite://{}", path.display()), "SELECT * FROM actions").await?;
         assert_eq!(all.len(), 5);
+        // Who chooses the same request id twice leaves two rows all the same.
+        let brake = format!("http://{}/v1/cluster/brake", cluster.schedulers[0].admin);
+        for _ in 0..2 {
+            cluster.http.delete(&brake).header("X-Request-Id", "twice").send().await?.error_for_status()?;
+        }
+        wait::until("both are written", Duration::from_secs(10), || async {
+            let twice = "SELECT * FROM actions WHERE id LIKE 'twice/%'";
+            let rows = rows(&format!("sqlite://{}", path.display()), twice).await.ok()?;
+            (rows.len() == 2).then_some(())
+        })
+        .await?;
         cluster.stop().await
     });
 }

@@ -18,11 +18,17 @@ pub(super) fn note(
     let Some(ledger) = &scheduler.kept.ledger else { return };
     let address = client::address(request, scheduler);
     ledger.acted(Action {
-        id: request_id::current().unwrap_or_else(request_id::new).to_string(),
+        id: id(),
         actor: address.map(|address| address.to_string()).unwrap_or_default(),
         action,
         subject: subject.to_string(),
         detail: detail.to_string(),
         heard_ms: scheduler.clock.store_now_ms(),
     });
+}
+
+/// The request's id, made unlike that of any other: callers choose theirs, and may choose one twice.
+fn id() -> String {
+    let unique = request_id::new();
+    request_id::current().map_or_else(|| unique.to_string(), |request| format!("{request}/{unique}"))
 }

@@ -40,7 +40,7 @@ pub(crate) enum Why {
 /// What an operator did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Action {
-    /// Tells it from all others: the request's id.
+    /// Tells it from all others; begins with the request's id.
     pub id: String,
     /// Who: as the caller is known.
     pub actor: String,
