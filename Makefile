@@ -65,8 +65,8 @@ chaos: ## Break real processes, and hold what is seen to goals: 40 minutes (ROW=
 sim: ## Run the scenarios in simulated time, and hold the figures to their goals (SCENARIO=file, ARGS="--plot DIR")
 	cargo run --release -q -p roost-scheduler --bin roost-scheduler -- simulate $(or $(SCENARIO),tests/scenarios/*.toml) $(ARGS)
 
-sim-faults: ## Run ownership under faults in simulated time (SEEDS=100000)
-	ROOST_SEEDS=$(or $(SEEDS),100000) cargo test --release -p roost-tests --test sim
+sim-faults: ## Run ownership under faults in simulated time: many seeds, and a day of churn (SEEDS=100000, HOURS=24)
+	ROOST_SEEDS=$(or $(SEEDS),100000) ROOST_HOURS=$(or $(HOURS),24) cargo test --release -p roost-tests --test sim -- --nocapture
 
 sim-broken: ## Break one rule of ownership at a time in a copy, and expect the simulator to find it (NAMES="no-grace …")
 	tests/sim/broken/run.sh $(NAMES)

@@ -89,6 +89,7 @@ async fn index() -> HttpResponse {
         "nodes": "/v1/nodes",
         "rooms": "/v1/rooms",
         "explain": "/v1/explain",
+        "rebalance": "/v1/rebalance",
         "metrics": "/metrics",
         "health": "/healthz",
         "readiness": "/readyz",
