@@ -26,7 +26,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 impl Scheduler {
     /// Moves the room to the node `to`, or to wherever placement says, beside its home. Gives the room as it is then.
     ///
-    /// Only away from the node `from`, if one is named: a room that is elsewhere by now stays there.
+    /// Only away from the node `from`, if one is named: a room that is elsewhere by now stays there, and was not moved if
+    /// that is not `to` either.
     pub(crate) async fn relocate(
         &self,
         key: &RoomKey,
@@ -48,10 +49,11 @@ impl Scheduler {
                 }
             };
             match step {
-                Step::There => return self.read_room(key),
+                Step::There => return arrived(self.read_room(key)?, to),
                 Step::Order(order) => match self.order(key, &order).await? {
-                    Some(room) => return Ok(room),
-                    None => course.go_on()?,
+                    Some(room) if to.is_none_or(|to| *to == room.node) => return Ok(room),
+                    // Somebody else has moved it too, or it is the holder's in another generation.
+                    Some(_) | None => course.go_on()?,
                 },
                 Step::Grant { home, run, seen, expected } => {
                     course.go_on()?;
@@ -115,6 +117,15 @@ impl Scheduler {
             tracing::debug!(node = %holder, %error, "a command to move a room is lost");
         }
     }
+}
+
+/// The room, if it is where it was to go.
+fn arrived(room: RoomView, to: Option<&NodeId>) -> Result<RoomView, Problem> {
+    if to.is_none_or(|to| *to == room.node) {
+        return Ok(room);
+    }
+    let detail = format!("room {:?}: somebody else has moved it to node {}", room.room, room.node);
+    Err(Problem::new(Code::Unfinished, detail))
 }
 
 fn not_held(key: &RoomKey) -> Problem {

@@ -4,6 +4,7 @@
 mod admin;
 mod agent;
 mod bad_input;
+mod closing;
 mod decision_log;
 mod door;
 mod explain;

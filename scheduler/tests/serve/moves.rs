@@ -13,6 +13,46 @@ use crate::wait;
 
 #[tokio::test]
 async fn a_plan_is_proposed_and_its_rooms_move_only_when_the_operator_says_so() {
+    let (scheduler, fra, _other) = uneven().await;
+    let proposed = proposed(&scheduler).await;
+    let first = &proposed["moves"][0];
+    assert_eq!((&proposed["applied"], &first["from"], &first["to"]), (&json!(false), &json!("fra-1"), &json!("fra-2")));
+    assert_eq!((&first["participants"], &first["from_permille"]), (&json!(20), &json!([600, 400])), "{proposed}");
+    assert!(!fra.commands.lock().unwrap().iter().any(|command| matches!(command.action, Action::MoveRoom { .. })));
+    let (applied, ()) = tokio::join!(rebalance(&scheduler, json!({"apply": true})), obey(&fra, None));
+    assert_eq!((&applied["applied"], &applied["moves"][0]["failed"]), (&json!(true), &Value::Null), "{applied}");
+    let room = applied["moves"][0]["room"].as_str().unwrap();
+    assert_eq!(scheduler.lookup(room, json!({})).await["node"]["id"], "fra-2");
+    let wrong = rebalance(&scheduler, json!({"max_rooms": 0})).await;
+    assert_eq!(wrong["detail"], "body max_rooms: 0: expected 1 to 200");
+}
+
+#[tokio::test]
+async fn a_planned_move_that_ends_elsewhere_was_not_made() {
+    let (scheduler, fra, _other) = uneven().await;
+    proposed(&scheduler).await;
+    let iad = Agent::start(&scheduler.cluster, "iad-1", "us").await;
+    scheduler.knows(3).await;
+    let (applied, ()) = tokio::join!(rebalance(&scheduler, json!({"apply": true})), obey(&fra, Some(&iad)));
+    assert_eq!((&applied["moves"][0]["to"], &applied["moves"][0]["failed"]), (&json!("fra-2"), &json!("unfinished")));
+}
+
+#[tokio::test]
+async fn a_room_goes_to_the_node_that_is_named_whoever_else_moves_it_meanwhile() {
+    let (scheduler, fra, iad) = Scheduler::with_two_nodes().await;
+    let _sin = Agent::start(&scheduler.cluster, "sin-1", "ap").await;
+    scheduler.knows(3).await;
+    let found = scheduler.lookup_from("eu", "x").await;
+    fra.open("x", found["epoch"].as_u64().unwrap()).await;
+    let url = format!("http://{}/v1/namespaces/default/rooms/x/move", scheduler.admin);
+    let ordered = scheduler.http.post(url).json(&json!({"node": "sin-1"})).send();
+    let (moved, ()) = tokio::join!(ordered, obey(&fra, Some(&iad)));
+    let moved: Value = moved.unwrap().json().await.unwrap();
+    assert_eq!(moved["node"], "sin-1", "{moved}");
+}
+
+/// Three rooms of 20 participants at `fra-1`, nobody at its peer `fra-2`.
+async fn uneven() -> (Scheduler, Agent, Agent) {
     let scheduler = Scheduler::start().await.ready().await;
     let fra = Agent::start(&scheduler.cluster, "fra-1", "eu").await;
     scheduler.knows(1).await;
@@ -31,23 +71,17 @@ async fn a_plan_is_proposed_and_its_rooms_move_only_when_the_operator_says_so() 
         });
     }
     fra.say(|report| (report.participants, report.rooms, report.changed) = (60, 3, rooms));
-    let _other = Agent::start(&scheduler.cluster, "fra-2", "eu").await;
+    let other = Agent::start(&scheduler.cluster, "fra-2", "eu").await;
     scheduler.knows(2).await;
-    let proposed = wait::until("a plan is proposed", || async {
-        let plan = rebalance(&scheduler, json!({})).await;
+    (scheduler, fra, other)
+}
+
+async fn proposed(scheduler: &Scheduler) -> Value {
+    wait::until("a plan is proposed", || async {
+        let plan = rebalance(scheduler, json!({})).await;
         plan["moves"].as_array().is_some_and(|moves| moves.len() == 1).then_some(plan)
     })
-    .await;
-    let first = &proposed["moves"][0];
-    assert_eq!((&proposed["applied"], &first["from"], &first["to"]), (&json!(false), &json!("fra-1"), &json!("fra-2")));
-    assert_eq!((&first["participants"], &first["from_permille"]), (&json!(20), &json!([600, 400])), "{proposed}");
-    assert!(!fra.commands.lock().unwrap().iter().any(|command| matches!(command.action, Action::MoveRoom { .. })));
-    let (applied, ()) = tokio::join!(rebalance(&scheduler, json!({"apply": true})), obey(&fra));
-    assert_eq!((&applied["applied"], &applied["moves"][0]["failed"]), (&json!(true), &Value::Null), "{applied}");
-    let room = applied["moves"][0]["room"].as_str().unwrap();
-    assert_eq!(scheduler.lookup(room, json!({})).await["node"]["id"], "fra-2");
-    let wrong = rebalance(&scheduler, json!({"max_rooms": 0})).await;
-    assert_eq!(wrong["detail"], "body max_rooms: 0: expected 1 to 200");
+    .await
 }
 
 async fn rebalance(scheduler: &Scheduler, body: Value) -> Value {
@@ -55,8 +89,8 @@ async fn rebalance(scheduler: &Scheduler, body: Value) -> Value {
     scheduler.http.post(url).json(&body).send().await.unwrap().json().await.unwrap()
 }
 
-/// Hands over the first room that the agent is told to move.
-async fn obey(agent: &Agent) {
+/// Hands over the first room that the agent is told to move; to `other`, if there is one.
+async fn obey(agent: &Agent, other: Option<&Agent>) {
     let told = wait::until("a command comes", || async {
         let commands = agent.commands.lock().unwrap();
         commands.iter().find(|command| matches!(command.action, Action::MoveRoom { .. })).cloned()
@@ -65,6 +99,7 @@ async fn obey(agent: &Agent) {
         unreachable!("it was looked for")
     };
     let held = agent.holding(key.room.as_str(), epoch.0);
+    let (to, to_incarnation) = other.map_or((to, to_incarnation), |other| (other.node.clone(), other.incarnation));
     let hand_over = HandOver { held, to, to_incarnation, ttl_ms, expected: Expected::default() };
     let answer = agent.ask(NodeOperation::HandOver(hand_over)).await;
     assert!(matches!(answer, NodeAnswer::HandedOver(HandedOver::Yes { .. })), "{answer:?}");
