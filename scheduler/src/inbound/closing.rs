@@ -25,7 +25,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
     responses(
         (status = 200, description = "the room as it was", body = RoomView),
         (status = 404, description = "no such room", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "it is not known to be done yet, or the store does not answer", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "its node is lost; or it is not known to be done yet, or lives on elsewhere by now", body = Problem, content_type = "application/problem+json"),
         (status = "4XX", description = "what is wrong with the request", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -34,7 +34,9 @@ pub(super) async fn close_room(
     scheduler: web::Data<Scheduler>,
 ) -> Result<HttpResponse, ApiError> {
     let key = room_in_path(&request)?;
-    let room = scheduler.close_room(&key).await?;
-    acted::note(&scheduler, &request, "close_room", &key, json!({ "node": room.node, "epoch": room.epoch }));
-    Ok(HttpResponse::Ok().json(room))
+    let closed = scheduler.close_room(&key).await;
+    acted::outcome((&scheduler, &request), "close_room", &key, &closed, |room| {
+        room.map_or_else(|| json!({}), |room| json!({ "node": room.node, "epoch": room.epoch }))
+    });
+    Ok(HttpResponse::Ok().json(closed?))
 }

@@ -42,9 +42,12 @@ pub(super) async fn move_room(
     scheduler: web::Data<Scheduler>,
 ) -> Result<HttpResponse, ApiError> {
     let key = room_in_path(&request)?;
-    let room = scheduler.relocate(&key, None, body.node.as_ref()).await?;
-    acted::note(&scheduler, &request, "move_room", &key, json!({ "node": room.node, "epoch": room.epoch }));
-    Ok(HttpResponse::Ok().json(room))
+    let moved = scheduler.relocate(&key, None, body.node.as_ref()).await;
+    acted::outcome((&scheduler, &request), "move_room", &key, &moved, |room| match room {
+        Some(room) => json!({ "node": room.node, "epoch": room.epoch }),
+        None => json!({ "node": body.node }),
+    });
+    Ok(HttpResponse::Ok().json(moved?))
 }
 
 /// Moves of living rooms off nodes whose load stands above that of their peers; never made unless `apply` says so.

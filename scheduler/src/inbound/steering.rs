@@ -54,9 +54,9 @@ pub(super) async fn set_mode(
     scheduler: web::Data<Scheduler>,
 ) -> Result<HttpResponse, ApiError> {
     let id = NodeId::new(id.as_str())?;
-    let node = scheduler.set_mode(&id, mode).await?;
-    acted::note(&scheduler, &request, "set_mode", &id, json!({ "mode": mode }));
-    Ok(HttpResponse::Ok().json(node))
+    let node = scheduler.set_mode(&id, mode).await;
+    acted::outcome((&scheduler, &request), "set_mode", &id, &node, |_| json!({ "mode": mode }));
+    Ok(HttpResponse::Ok().json(node?))
 }
 
 /// Drains a node: it takes no more rooms, its rooms end or are moved, then it is in maintenance. A drain that runs gets this
@@ -84,9 +84,9 @@ pub(super) async fn drain(
         let detail = format!("body deadline_s: {}: expected 0 to {MOST_DEADLINE_S}", wanted.deadline_s);
         return Err(Problem::new(Code::BadRequest, detail).into());
     }
-    let drain = scheduler.drain(&id, &wanted).await?;
-    acted::note(&scheduler, &request, "drain", &id, json!(wanted));
-    Ok(HttpResponse::Ok().json(drain))
+    let drain = scheduler.drain(&id, &wanted).await;
+    acted::outcome((&scheduler, &request), "drain", &id, &drain, |_| json!(wanted));
+    Ok(HttpResponse::Ok().json(drain?))
 }
 
 /// How far a node's last drain has come.
@@ -122,9 +122,9 @@ pub(super) async fn cancel_drain(
     scheduler: web::Data<Scheduler>,
 ) -> Result<HttpResponse, ApiError> {
     let id = NodeId::new(id.as_str())?;
-    let drain = scheduler.cancel_drain(&id).await?;
-    acted::note(&scheduler, &request, "cancel_drain", &id, "");
-    Ok(HttpResponse::Ok().json(drain))
+    let drain = scheduler.cancel_drain(&id).await;
+    acted::outcome((&scheduler, &request), "cancel_drain", &id, &drain, |_| json!({}));
+    Ok(HttpResponse::Ok().json(drain?))
 }
 
 /// Forgets a lost node, at all schedulers. If it comes back all the same, it is a node like any other.
@@ -146,7 +146,7 @@ pub(super) async fn purge(
     scheduler: web::Data<Scheduler>,
 ) -> Result<HttpResponse, ApiError> {
     let id = NodeId::new(id.as_str())?;
-    let node = scheduler.purge(&id).await?;
-    acted::note(&scheduler, &request, "purge", &id, "");
-    Ok(HttpResponse::Ok().json(node))
+    let node = scheduler.purge(&id).await;
+    acted::outcome((&scheduler, &request), "purge", &id, &node, |_| json!({}));
+    Ok(HttpResponse::Ok().json(node?))
 }
