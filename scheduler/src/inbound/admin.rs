@@ -103,7 +103,9 @@ pub(super) async fn cluster(scheduler: web::Data<Scheduler>) -> HttpResponse {
     HttpResponse::Ok().json(scheduler.cluster().await)
 }
 
-/// Lets the brake go: rooms of nodes that fell silent may go elsewhere from here on. Of this scheduler alone.
+/// Lets the brake go: rooms of nodes that fell silent may go elsewhere from here on.
+///
+/// Of this scheduler alone: each brakes by what it hears itself, so every one is to be asked.
 #[utoipa::path(delete, path = "/v1/cluster/brake", responses((status = 200, description = "the cluster after it", body = ClusterView)))]
 pub(super) async fn release_brake(request: HttpRequest, scheduler: web::Data<Scheduler>) -> HttpResponse {
     scheduler.release_brake();
