@@ -56,6 +56,8 @@ enum Way {
     Stale,
     /// The room is not here, and nothing was offered.
     Elsewhere,
+    /// The room was offered and nobody has opened it; the node takes no further room.
+    Barred,
 }
 
 /// What follows from one look at the state.
@@ -103,7 +105,7 @@ impl Gate {
         };
         match entry {
             Way::In(admission) => Ok(Answer::Admitted(admission)),
-            Way::Stale | Way::Elsewhere => self.look_up(knock).await,
+            Way::Stale | Way::Elsewhere | Way::Barred => self.look_up(knock).await,
         }
     }
 
@@ -168,6 +170,8 @@ impl Gate {
                 self.check_room_for_one(state, knock)?;
                 Ok(Step::Done(Way::In(self.admit(state, knock, opened_as))))
             }
+            // It was granted before the node's mode was set. Where it lives instead a lookup says, which grants it anew.
+            (Verdict::Open, Some(_)) if !state.mode().takes_rooms() => Ok(Step::Done(Way::Barred)),
             (Verdict::Open, Some(offer)) => {
                 self.check_room_for_one(state, knock)?;
                 self.check_room_for_a_room(state)?;
@@ -227,9 +231,6 @@ impl Gate {
     }
 
     fn check_room_for_a_room(&self, state: &State) -> Result<(), Problem> {
-        if !state.mode().takes_rooms() {
-            return Err(self.refusal(Reason::Mode));
-        }
         let rooms = u32::try_from(state.holdings.len()).unwrap_or(u32::MAX);
         if self.limits.rooms > 0 && rooms >= self.limits.rooms {
             return Err(self.refusal(Reason::FullRooms));
@@ -262,8 +263,11 @@ impl Gate {
             let Some(offer) = found.offer else {
                 return Err(unavailable("the scheduler's ticket cannot be read here: compare the cluster keys"));
             };
-            if let Way::In(admission) = self.enter(knock, Some(offer)).await? {
-                return Ok(Answer::Admitted(admission));
+            match self.enter(knock, Some(offer)).await? {
+                Way::In(admission) => return Ok(Answer::Admitted(admission)),
+                // The scheduler has not heard of the mode yet.
+                Way::Barred if is_last => return Err(self.refusal(Reason::Mode)),
+                Way::Stale | Way::Elsewhere | Way::Barred => {}
             }
             if !is_last {
                 tokio::time::sleep(HANDOVER).await;

@@ -24,8 +24,11 @@ async fn the_door_goes_by_the_table_of_modes() {
         assert!(inside.still_holds() && again.still_holds(), "{mode:?}: who is inside is not new");
         let newcomer = Knock { peer: "ann".parse().expect("valid"), ..hall.knock("standup", Some(open.clone())) };
         assert_eq!(refused_for_mode(hall.gate.knock(newcomer.clone()).await), !joins, "{mode:?}");
+        hall.directory.say(Ok(elsewhere()));
         let first = hall.gate.knock(hall.knock("granted", Some(granted))).await;
-        assert_eq!(refused_for_mode(first), !opens, "{mode:?}: a granted room");
+        assert_eq!(matches!(first, Answer::Redirect(_)), !opens, "{mode:?}: a granted room goes elsewhere: {first:?}");
+        assert_eq!(hall.node.with(|state, _| state.holdings.len()), 1 + usize::from(opens), "{mode:?}");
+        drop(first);
         drop(again);
         let again = admitted(hall.gate.knock(hall.knock("standup", Some(open.clone()))).await);
         drop((again, inside));
@@ -44,6 +47,20 @@ async fn a_room_that_the_node_must_not_open_is_looked_for_elsewhere() {
     hall.directory.say(Ok(elsewhere()));
     let answer = hall.gate.knock(hall.knock("standup", None)).await;
     assert!(matches!(answer, Answer::Redirect(_)), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_granted_room_that_no_lookup_takes_off_the_node_is_refused_for_its_mode() {
+    let hall = Hall::new().await;
+    let offer = hall.offer("standup").await;
+    let ticket = hall.sign(|ticket| ticket.epoch = offer.epoch);
+    hall.node.with(|state, _| state.steering = steered(Mode::Draining));
+    hall.directory.say(Err(Problem::new(Code::StoreUnavailable, "no scheduler answers")));
+    let unknown = refused(hall.gate.knock(hall.knock("standup", Some(ticket.clone()))).await);
+    assert_eq!(unknown.code, Code::StoreUnavailable, "what the lookup says");
+    hall.directory.say(Ok(here(offer)));
+    assert!(refused_for_mode(hall.gate.knock(hall.knock("standup", Some(ticket))).await));
+    assert!(!hall.is_opening());
 }
 
 #[tokio::test]
