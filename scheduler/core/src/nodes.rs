@@ -37,6 +37,15 @@ struct Entry {
     berth: Berth,
     /// When it is due; none if nothing more can come of its silence.
     due: Option<Millis>,
+    /// An operator has purged it since its last report.
+    purged: bool,
+}
+
+impl Entry {
+    /// Whether it is forgotten when it is lost.
+    fn is_passing(&self) -> bool {
+        self.purged || self.node.report.description.temporary
+    }
 }
 
 impl Nodes {
@@ -91,6 +100,7 @@ impl Nodes {
         if folded == Folded::Old {
             return folded;
         }
+        entry.purged = false;
         if let Some(before) = before {
             self.index.take(&before, &entry.berth);
             entry.berth = entry.node.berth();
@@ -113,7 +123,7 @@ impl Nodes {
         let (folded, berth) = (node.folded(), node.berth());
         self.index.put(&node.report.description, &berth);
         self.slots.insert(node.report.node.clone(), slot);
-        self.entries[slot.0 as usize] = Some(Box::new(Entry { node, berth, due: None }));
+        self.entries[slot.0 as usize] = Some(Box::new(Entry { node, berth, due: None, purged: false }));
         self.expect(slot, NodeState::Alive);
         folded
     }
@@ -144,10 +154,15 @@ impl Nodes {
         self.settle(slot);
     }
 
-    /// Forgets a node that an operator has purged. If it lives all the same, its next report brings it back.
-    pub fn purge(&mut self, id: &NodeId) {
-        if let Some(slot) = self.slots.get(id).copied() {
+    /// Forgets a node that an operator has purged, if it is lost in our own eyes; else when it is. Until then we must know
+    /// when it was last heard of: that the store takes it for gone is not enough (rule 12 (b)). Its next report brings it back.
+    pub fn purge(&mut self, id: &NodeId, hearing: Hearing, now: Millis) {
+        let Some(slot) = self.slots.get(id).copied() else { return };
+        let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return };
+        if hearing.state(&entry.node, now) == NodeState::Lost {
             self.forget(slot);
+        } else {
+            entry.purged = true;
         }
     }
 
@@ -157,7 +172,7 @@ impl Nodes {
         if !end(&mut entry.node) {
             return;
         }
-        if entry.node.report.description.temporary {
+        if entry.is_passing() {
             self.forget(slot);
         } else {
             self.settle(slot);
@@ -190,7 +205,7 @@ impl Nodes {
             let state = hearing.state(&entry.node, now);
             let is_news = entry.node.state != state && !entry.node.is_over() && entry.node.report.mode.counts();
             lost += u32::from(state == NodeState::Lost && is_news);
-            if state == NodeState::Lost && entry.node.report.description.temporary {
+            if state == NodeState::Lost && entry.is_passing() {
                 self.forget(slot);
                 silenced += 1;
                 continue;

@@ -138,7 +138,7 @@ impl View {
                 Wanted::Nothing
             }
             Event::Purged { node } => {
-                self.nodes.purge(&node);
+                self.nodes.purge(&node, self.hearing(now), now);
                 Wanted::Nothing
             }
         }

@@ -64,10 +64,11 @@ impl Scheduler {
         self.steer(id, drain::finish).await.map(|written| written.is_some())
     }
 
-    /// Forgets a lost node.
+    /// Forgets a node that is lost, both in our own eyes and by the store's word (rule 12).
     pub(crate) async fn purge(&self, id: &NodeId) -> Result<NodeView, Problem> {
         for _ in 0..ATTEMPTS {
             let node = self.node(id)?;
+            self.check_lost(id)?;
             let run = self.view().grace.run(id.bucket()).cloned().ok_or_else(unreachable)?;
             let purged = self.store.purge(id, &run).await;
             self.metrics.store_called("purge", &purged);
@@ -86,6 +87,20 @@ impl Scheduler {
             }
         }
         Err(unreachable())
+    }
+
+    fn check_lost(&self, id: &NodeId) -> Result<(), Problem> {
+        let (view, now) = (self.view(), self.clock.now());
+        let Some(node) = view.node(id) else { return Err(unknown(id)) };
+        if view.state(node, now) != NodeState::Lost {
+            let detail = format!("node {id}: it was heard of {} ms ago, less than a lease", now.since(node.seen()));
+            return Err(Problem::new(Code::NodeNotLost, detail));
+        }
+        if !view.has_heard_all(now) {
+            let detail = format!("node {id}: this scheduler has not listened for a full lease yet");
+            return Err(Problem::new(Code::NodeNotLost, detail));
+        }
+        Ok(())
     }
 
     /// Writes what `plan` makes of the plan that is there, nothing if it gives none; gives what was written.

@@ -114,6 +114,33 @@ fn a_temporary_node_leaves_the_list_and_another_stays_as_lost() {
     }
 }
 
+/// The store's clock may step forward: by its word the node is over, and it admits until its next renewal.
+#[test]
+fn a_purged_node_is_forgotten_only_when_it_is_lost_in_our_own_eyes() {
+    let mut view = sample::view(vec![sample::report("a", "eu")]);
+    view.apply(sample::claimed("x", sample::claim("a", 7, ClaimState::Open), 0), READY);
+    let (heard, purged) = (READY.plus(60_000), Event::Purged { node: sample::node("a") });
+    for (seq, ms) in (3..).zip((READY.0..=heard.0).step_by(1_000)) {
+        view.apply(sample::reported(sample::numbered("a", 1, seq)), Millis(ms));
+        sample::pass(&mut view, Millis(ms), Millis(ms + 750));
+    }
+    let lost = heard.plus(DEFAULT_LEASE_MS);
+    let mut heard_again = view.clone();
+    view.apply(purged.clone(), heard.plus(750));
+    sample::pass(&mut view, heard.plus(750), lost.minus(1));
+    let was_silent = |view: &View, now| view.was_silent(&view.room(&sample::room("x"), now).unwrap(), now);
+    assert!(view.node(&sample::node("a")).is_some() && !was_silent(&view, lost.minus(1)), "it may still admit");
+    sample::pass(&mut view, lost, lost);
+    assert!(view.node(&sample::node("a")).is_none() && was_silent(&view, lost), "a lease of silence is proof");
+
+    heard_again.apply(purged.clone(), heard.plus(750));
+    heard_again.apply(sample::reported(sample::numbered("a", 1, 900)), heard.plus(1_000));
+    sample::pass(&mut heard_again, heard.plus(1_000), heard.plus(60_000));
+    assert_eq!(heard_again.totals().nodes.lost, 1, "it lived when it was purged");
+    heard_again.apply(purged, heard.plus(60_000));
+    assert_eq!(heard_again.totals().nodes, NodeCounts::default());
+}
+
 #[test]
 fn highest_epochs_are_posted_for_buckets_that_have_any() {
     let mut view = sample::view(vec![]);
