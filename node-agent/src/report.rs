@@ -52,8 +52,10 @@ impl Reporter {
         let rooms = open_rooms(state, &sample.rooms);
         let sum = |count: fn(&RoomReport) -> u32| sample.rooms.iter().map(count).fold(0, u32::saturating_add);
         let (participants, streams) = (sum(|room| room.participants), sum(RoomReport::streams));
-        let count = u32::try_from(rooms.len()).unwrap_or(u32::MAX);
-        let changes = state.cadence.compose(rooms, now);
+        // Those that are wanted back count: a node that has just lapsed is not empty.
+        let count = u32::try_from(state.holdings.len()).unwrap_or(u32::MAX);
+        let holdings = &state.holdings;
+        let changes = state.cadence.compose(rooms, |room| holdings.get(room).is_some(), now);
         Report {
             v: WIRE_VERSION,
             node: self.node.clone(),

@@ -47,14 +47,18 @@ impl Cadence {
         self.next_at = self.next_at.min(now);
     }
 
-    /// What the report that is sent now says of `rooms`, all that are open. Call [`Self::answered`] or [`Self::failed`] next.
-    pub fn compose(&mut self, rooms: Vec<RoomReport>, now: Millis) -> Changes {
+    /// What the report that is sent now says of `rooms`, all that are open. Of one that is not, but that the node wants back
+    /// (`is_wanted`), nothing is said. Call [`Self::answered`] or [`Self::failed`] next.
+    pub fn compose(&mut self, rooms: Vec<RoomReport>, is_wanted: impl Fn(&RoomKey) -> bool, now: Millis) -> Changes {
         if self.on_the_way.is_some() {
             self.failed(now);
         }
-        let rooms: BTreeMap<RoomKey, RoomReport> = rooms.into_iter().map(|room| (room.key.clone(), room)).collect();
+        let mut rooms: BTreeMap<RoomKey, RoomReport> = rooms.into_iter().map(|room| (room.key.clone(), room)).collect();
         let is_new = |room: &&RoomReport| self.full || self.told.get(&room.key) != Some(*room);
-        let is_over = |told: &&RoomReport| rooms.get(&told.key).is_none_or(|room| room.epoch != told.epoch);
+        let is_over = |told: &&RoomReport| match rooms.get(&told.key) {
+            Some(room) => room.epoch != told.epoch,
+            None => !is_wanted(&told.key),
+        };
         let ended = |told: &RoomReport| EndedRoom { key: told.key.clone(), epoch: told.epoch };
         self.seq += 1;
         let changes = Changes {
@@ -63,6 +67,11 @@ impl Cadence {
             changed: rooms.values().filter(is_new).cloned().collect(),
             ended: self.told.values().filter(is_over).map(ended).collect(),
         };
+        for (key, told) in &self.told {
+            if !rooms.contains_key(key) && is_wanted(key) {
+                rooms.insert(key.clone(), told.clone());
+            }
+        }
         self.full = false;
         self.next_at = now.plus(REPORT_INTERVAL_MS);
         self.on_the_way = Some(rooms);
@@ -98,13 +107,13 @@ mod tests {
     #[test]
     fn only_what_changed_is_said_again() {
         let mut cadence = Cadence::new(NOW);
-        let first = cadence.compose(vec![room(1, 10, 0), room(2, 11, 0)], NOW);
+        let first = cadence.compose(vec![room(1, 10, 0), room(2, 11, 0)], never, NOW);
         assert!((first.seq, first.full, first.changed.len()) == (1, true, 2));
         cadence.answered();
-        let second = cadence.compose(vec![room(1, 10, 3), room(2, 11, 0)], NOW);
+        let second = cadence.compose(vec![room(1, 10, 3), room(2, 11, 0)], never, NOW);
         assert_eq!(second, Changes { seq: 2, full: false, changed: vec![room(1, 10, 3)], ended: Vec::new() });
         cadence.answered();
-        let third = cadence.compose(vec![room(1, 12, 3)], NOW);
+        let third = cadence.compose(vec![room(1, 12, 3)], never, NOW);
         assert_eq!(third.changed, [room(1, 12, 3)]);
         assert_eq!(third.ended, [ended(1, 10), ended(2, 11)]);
     }
@@ -112,13 +121,13 @@ mod tests {
     #[test]
     fn after_a_report_that_failed_everything_is_said_at_once() {
         let mut cadence = Cadence::new(NOW);
-        cadence.compose(vec![room(1, 10, 0)], NOW);
+        cadence.compose(vec![room(1, 10, 0)], never, NOW);
         cadence.answered();
         assert_eq!(cadence.poll_timeout(), NOW.plus(REPORT_INTERVAL_MS));
-        cadence.compose(vec![room(2, 11, 0)], NOW);
+        cadence.compose(vec![room(2, 11, 0)], never, NOW);
         cadence.failed(NOW.plus(100));
         assert_eq!(cadence.poll_timeout(), NOW.plus(100));
-        let again = cadence.compose(Vec::new(), NOW.plus(100));
+        let again = cadence.compose(Vec::new(), never, NOW.plus(100));
         assert!((again.seq, again.full) == (3, true));
         assert_eq!(again.ended, [ended(1, 10), ended(2, 11)]);
     }
@@ -126,11 +135,11 @@ mod tests {
     #[test]
     fn a_full_report_that_was_asked_for_is_due_at_once() {
         let mut cadence = Cadence::new(NOW);
-        cadence.compose(vec![room(1, 10, 0)], NOW);
+        cadence.compose(vec![room(1, 10, 0)], never, NOW);
         cadence.answered();
         cadence.want_all(NOW.plus(1));
         assert_eq!(cadence.poll_timeout(), NOW.plus(1));
-        assert!(cadence.compose(vec![room(1, 10, 0)], NOW.plus(1)).full);
+        assert!(cadence.compose(vec![room(1, 10, 0)], never, NOW.plus(1)).full);
     }
 
     proptest! {
@@ -143,7 +152,7 @@ mod tests {
             let mut known: BTreeMap<RoomKey, RoomReport> = BTreeMap::new();
             for (rooms, fate) in steps {
                 let rooms: Vec<RoomReport> = rooms.into_iter().map(|(n, (epoch, people))| room(n, epoch, people)).collect();
-                let changes = cadence.compose(rooms.clone(), NOW);
+                let changes = cadence.compose(rooms.clone(), never, NOW);
                 // 0: lost; 1: came, but its answer was lost; else answered.
                 if fate > 0 {
                     if changes.full {
@@ -158,6 +167,28 @@ mod tests {
                 if fate > 1 { cadence.answered() } else { cadence.failed(NOW) }
             }
         }
+    }
+
+    #[test]
+    fn of_a_room_that_is_wanted_back_nothing_is_said_until_it_is_lost() {
+        let mut cadence = Cadence::new(NOW);
+        cadence.compose(vec![room(1, 10, 3)], never, NOW);
+        cadence.answered();
+        for _ in 0..2 {
+            let quiet = cadence.compose(Vec::new(), |wanted| *wanted == key(1), NOW);
+            assert!(quiet.changed.is_empty() && quiet.ended.is_empty(), "{quiet:?}");
+            cadence.answered();
+        }
+        let again = cadence.compose(vec![room(1, 12, 3)], never, NOW);
+        assert_eq!((again.changed, again.ended), (vec![room(1, 12, 3)], vec![ended(1, 10)]));
+        cadence.answered();
+        cadence.compose(Vec::new(), |wanted| *wanted == key(1), NOW);
+        cadence.answered();
+        assert_eq!(cadence.compose(Vec::new(), never, NOW).ended, [ended(1, 12)]);
+    }
+
+    fn never(_: &RoomKey) -> bool {
+        false
     }
 
     const NOW: Millis = Millis(1_000);

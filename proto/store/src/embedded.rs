@@ -193,7 +193,7 @@ impl NodeStore for EmbeddedStore {
         let mut answer = state.bucket(renew.report.node.bucket()).renew(&renew, now);
         if let Renewed::Yes { runs, .. } = &mut answer {
             let run = |bucket: &u8| (*bucket, state.bucket(*bucket).run().clone());
-            *runs = Some(renew.buckets.iter().map(run).collect());
+            *runs = Some(renew.asked().iter().map(run).collect());
         }
         if let Renewed::Yes { steering, .. } = answer
             && self.dropped.check(&renew.report).is_ok()

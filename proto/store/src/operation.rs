@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use roost_proto::hash::BUCKETS;
 use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
 use roost_proto::report::{Mode, Report};
 use roost_proto::room::{Claim, Expected, Run};
@@ -48,6 +49,13 @@ pub struct Renew {
     /// The buckets in which the node has rooms: it has to know that their runs go on (rule 16).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buckets: Vec<u8>,
+}
+
+impl Renew {
+    /// Each bucket that was asked about, once; what is none is left out.
+    pub(crate) fn asked(&self) -> Vec<u8> {
+        (0..BUCKETS).filter(|bucket| self.buckets.contains(bucket)).collect()
+    }
 }
 
 /// The answer to [`Renew`].

@@ -58,7 +58,8 @@ impl Bucket {
         let stored = self.steering(&report.node, now);
         let plan = |steering: Option<Steering>| steering.map_or(0, |steering| steering.plan);
         let is_news = plan(stored) > plan(reported);
-        if let Some(steering) = if is_news { stored } else { reported } {
+        let is_later = plan(reported) > plan(stored);
+        if let Some(steering) = if is_later { reported } else { stored } {
             self.keep(&report.node, steering, now);
         }
         stored.filter(|_| is_news)

@@ -174,7 +174,7 @@ impl SimNode {
             self.next_measure = if plan.frozen_load { Millis(u64::MAX) } else { now.plus(self.measure_every_ms) };
             self.measured = self.measure(plan, now);
         }
-        let changes = self.cadence.compose(self.measured.rooms.clone(), now);
+        let changes = self.cadence.compose(self.measured.rooms.clone(), |_| false, now);
         Some(Report {
             v: WIRE_VERSION,
             node: plan.id.clone(),

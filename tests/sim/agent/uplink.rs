@@ -179,8 +179,9 @@ impl Agent {
         // As report.rs has it: one that is being opened counts as open.
         let is_told = |(_, hold): &(&RoomKey, &Hold)| !matches!(hold.state, State::Wanted { .. });
         let rooms: Vec<RoomReport> = self.holdings.iter().filter(is_told).map(room).collect();
-        let (count, participants) = (rooms.len() as u32, self.guests.len() as u32);
-        let changes = self.cadence.compose(rooms, now);
+        let (count, participants) = (self.holdings.len() as u32, self.guests.len() as u32);
+        let holdings = &self.holdings;
+        let changes = self.cadence.compose(rooms, |room| holdings.get(room).is_some(), now);
         let Some(run) = self.run(self.id.bucket()) else { return self.pause(Then::Turn, wire) };
         let report = Report {
             v: WIRE_VERSION,

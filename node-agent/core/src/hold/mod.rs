@@ -381,7 +381,11 @@ impl Holdings {
 
     /// Nothing of the claim remains in the store.
     pub fn released(&mut self, release: &Held) {
-        self.releases.remove(&(release.room.clone(), release.epoch));
+        let key = (release.room.clone(), release.epoch);
+        // In a new run an epoch stays, so that a later incarnation's claim of the same one may wait by now.
+        if self.releases.get(&key) == Some(&release.incarnation) {
+            self.releases.remove(&key);
+        }
     }
 
     /// The hold on `room`, if there is one.

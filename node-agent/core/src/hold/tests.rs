@@ -78,6 +78,18 @@ fn an_ended_room_is_released_until_the_store_answers() {
 }
 
 #[test]
+fn two_claims_of_one_epoch_are_both_released() {
+    let (mut holdings, mut lease) = (open_room(1, 10), lease());
+    lease.ended(Incarnation(1));
+    holdings.suspend_all(Millis(0));
+    lease.registered(Incarnation(2), 0, NOW, NOW);
+    assert!(holdings.end(&room(1), Epoch(10)).is_some(), "while its assertion is on the way");
+    holdings.asserted(&held(1, 1, 10), offer(2, 10), false, &lease, NOW);
+    holdings.released(&held(1, 1, 10));
+    assert_eq!(holdings.releases(), [held(1, 2, 10)]);
+}
+
+#[test]
 fn a_room_into_which_somebody_just_came_does_not_end_for_being_empty() {
     let mut holdings = open_room(1, 10);
     holdings.entered(&room(1));

@@ -138,7 +138,7 @@ impl NodeStore for RedisStore {
 
     async fn renew(&self, renew: Renew) -> Result<Renewed, StoreError> {
         let report = &renew.report;
-        let bucket = report.node.bucket();
+        let (bucket, buckets) = (report.node.bucket(), renew.asked());
         let keys = &self.sessions.keys;
         let fixed = keys.bucket(bucket);
         let (lease, last, steer) = (keys.lease(&report.node), keys.report(&report.node), keys.steering(&report.node));
@@ -150,12 +150,12 @@ impl NodeStore for RedisStore {
         let steering = report.steering.filter(Steering::is_possible);
         call.arg(steering.map_or(0, |steering| steering.plan)).arg(steering::text(steering.as_ref())?);
         let asked = self.ask(bucket, &call);
-        let (answer, runs) = tokio::join!(asked, self.sessions.going_on(&renew.buckets));
+        let (answer, runs) = tokio::join!(asked, self.sessions.going_on(&buckets));
         Ok(match answer? {
             Answer::Yes(rest) => Renewed::Yes {
                 store_ms: number(&rest, 0)?,
                 steering: steering::answered(&rest, 1)?,
-                runs: Some(runs.unwrap_or_else(|| self.sessions.known(&renew.buckets))),
+                runs: Some(runs.unwrap_or_else(|| self.sessions.known(&buckets))),
             },
             Answer::No(_) => Renewed::Lapsed,
             Answer::NewRun(run) => Renewed::NewRun { run },
