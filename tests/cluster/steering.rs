@@ -166,6 +166,13 @@ fn only_a_lost_node_is_purged_and_it_is_gone_everywhere() {
         assert_eq!((status, &problem["code"]), (409, &json!("node_not_lost")));
         call(&cluster, 0, Method::PUT, "nodes/fra-1/mode", mode("maintenance")).await?;
         cluster.node_mut("fra-1")?.process.kill().await?;
+        assert_eq!(call(&cluster, 1, Method::PUT, "nodes/fra-1/mode", mode("block_new_rooms")).await?.0, 200);
+        cluster.restart_scheduler(0).await?;
+        wait::until("the scheduler knows what was wanted of a node that is down", SOON, || async {
+            let (_, node) = call(&cluster, 0, Method::GET, "nodes/fra-1", json!({})).await.ok()?;
+            (node["mode"] == "block_new_rooms").then_some(())
+        })
+        .await?;
         wait::until("it is lost, and purged", SOON, || async {
             let (status, node) = call(&cluster, 1, Method::DELETE, "nodes/fra-1", json!({})).await.ok()?;
             (status == 200 && node["id"] == "fra-1").then_some(())

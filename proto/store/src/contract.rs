@@ -90,7 +90,8 @@ pub trait Store: NodeStore {
     /// The store's clock.
     async fn now_ms(&self) -> Result<u64, StoreError>;
 
-    /// All records first (as `Claimed`, and the last report of each node as far as it is kept), then every change.
+    /// All records first (as `Claimed`, and the last report of each node as far as it is kept, as if the node knew already
+    /// what is wanted of it), then every change.
     ///
     /// With the record of a room that was granted lately (in Redis, in the last [`roost_proto::room::EXPECTED_TOLD_MS`]) what is expected of it is told.
     ///

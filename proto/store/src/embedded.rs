@@ -310,7 +310,14 @@ impl Store for EmbeddedStore {
             }));
         }
         let last = state.reports.values().filter(|last| last.until_ms > now);
-        events.extend(last.map(|last| Event::Reported(Box::new(last.report.clone()))));
+        events.extend(last.map(|last| {
+            let mut report = last.report.clone();
+            let wanted = state.buckets[usize::from(report.node.bucket())].steering(&report.node, now);
+            if let Some(steering) = wanted.filter(|wanted| wanted.plan > report.plan()) {
+                report.steer(steering);
+            }
+            Event::Reported(Box::new(report))
+        }));
         let (watcher, receiver) = mpsc::channel(events.len() + WATCH_CAPACITY);
         for event in events {
             watcher.try_send(event).expect("the channel was made large enough for all of them");

@@ -244,6 +244,10 @@ pub enum Steered {
     No {
         current: Steering,
     },
+    /// Another plan is there, which a later version wrote and we cannot read. Who knows its number can replace it.
+    Unreadable {
+        plan: u64,
+    },
     NewRun {
         run: Run,
     },

@@ -11,6 +11,7 @@ use roost_proto::mode::Mode;
 use roost_proto::steer::Steering;
 use roost_scheduler_core::drain::{self, Wanted};
 use roost_scheduler_core::node::Node;
+use roost_store::StoreError;
 use roost_store::operation::{Purged, Steer, Steered};
 
 use super::Scheduler;
@@ -72,7 +73,7 @@ impl Scheduler {
             let run = self.view().grace.run(id.bucket()).cloned().ok_or_else(unreachable)?;
             let purged = self.store.purge(id, &run).await;
             self.metrics.store_called("purge", &purged);
-            match purged.map_err(|_| unreachable())? {
+            match purged.map_err(|error| failed(id, &error))? {
                 Purged::Yes => {
                     self.view_mut().apply(Event::Purged { node: id.clone() }, self.clock.now());
                     tracing::warn!(node = %id, "a lost node was purged by the operator");
@@ -109,24 +110,27 @@ impl Scheduler {
         id: &NodeId,
         mut plan: impl FnMut(Option<&Steering>) -> Option<Wanted>,
     ) -> Result<Option<Steering>, Problem> {
-        let mut current = None;
+        let mut found: Option<(u64, Option<Steering>)> = None;
         for _ in 0..ATTEMPTS {
             let (known, run) = {
                 let view = self.view();
                 let Some(node) = view.node(id) else { return Err(unknown(id)) };
                 (node.report.steering, view.grace.run(id.bucket()).cloned().ok_or_else(unreachable)?)
             };
-            let seen = current.or(known);
+            let (seen_plan, seen) = found.unwrap_or((known.map_or(0, |known| known.plan), known));
             let Some((mode, drain)) = plan(seen.as_ref()) else { return Ok(None) };
-            let seen_plan = seen.map_or(0, |seen| seen.plan);
             let steered = self.store.steer(Steer { node: id.clone(), run, seen_plan, mode, drain }).await;
             self.metrics.store_called("steer", &steered);
-            match steered.map_err(|_| unreachable())? {
+            match steered.map_err(|error| failed(id, &error))? {
                 Steered::Yes { steering } => {
                     self.has_steered(id, steering).await;
                     return Ok(Some(steering));
                 }
-                Steered::No { current: other } => current = Some(other),
+                Steered::No { current } => found = Some((current.plan, Some(current))),
+                Steered::Unreadable { plan } => {
+                    tracing::warn!(node = %id, plan, "a plan that a later version wrote is replaced");
+                    found = Some((plan, None));
+                }
                 Steered::NewRun { run } => drop(self.view_mut().see_run(id.bucket(), &run, self.clock.now())),
             }
         }
@@ -172,6 +176,16 @@ fn unknown(id: &NodeId) -> Problem {
 
 fn no_drain(id: &NodeId) -> Problem {
     Problem::new(Code::DrainNotFound, format!("node {id}: it was never drained, or its mode was set since"))
+}
+
+/// What a call that the store did not answer is to the operator.
+fn failed(id: &NodeId, error: &StoreError) -> Problem {
+    let code = match error {
+        StoreError::Unavailable { .. } | StoreError::Refused { .. } => Code::StoreUnavailable,
+        StoreError::Unknown { .. } => Code::Unfinished,
+        StoreError::Corrupt { .. } => Code::Internal,
+    };
+    Problem::new(code, format!("node {id}: {error}"))
 }
 
 fn unreachable() -> Problem {

@@ -87,6 +87,12 @@ impl Keys {
         [&self.bucket(node.bucket()).base, "steer:", node.as_str()].concat()
     }
 
+    /// Where is kept what is wanted of the node whose last report is at `key`; none if no report is.
+    pub(super) fn steering_beside(key: &str) -> Option<String> {
+        let (base, rest) = key.split_once("}:")?;
+        Some([base, "}:steer:", rest.strip_prefix("report:")?].concat())
+    }
+
     pub(super) fn commands(&self, node: &NodeId) -> String {
         [&self.bucket(node.bucket()).base, "cmd:", node.as_str()].concat()
     }
@@ -119,9 +125,12 @@ mod tests {
             let room = RoomKey::new("default", name).expect("valid");
             let key = keys.room(&room);
             assert!(key.starts_with(&format!("roost:{{b{}}}:room:default/", room.bucket())), "{key}");
+            assert_eq!(Keys::steering_beside(&key), None);
             assert_eq!(Keys::found(&key).expect("a room's key"), Found::Room(room));
         }
         assert_eq!(Keys::found("roost:{b3}:report:fra-1").expect("a report's key"), Found::Report);
+        let node = NodeId::new("fra-1").expect("valid");
+        assert_eq!(Keys::steering_beside(&keys.report(&node)), Some(keys.steering(&node)));
         assert_eq!(Keys::found("roost:{b3}:meta").expect("another key"), Found::Other);
         assert!(Keys::found("roost:{b3}:room:standup").is_err());
     }

@@ -7,12 +7,14 @@ use tokio::sync::mpsc;
 
 use roost_proto::event::Event;
 use roost_proto::room::Run;
+use roost_proto::steer::Steering;
 
 use super::keys::{Found, Keys};
 use super::lately::Lately;
 use super::record;
 use super::script::SCRIPTS;
 use super::session::{Session, Sessions};
+use super::steering;
 use super::watch::{End, reported};
 
 const SCAN_COUNT: usize = 1_000;
@@ -28,7 +30,8 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// All records of these runs, and the last report of each node as far as it is kept.
+    /// All records of these runs, and the last report of each node as far as it is kept, as if the node knew what is wanted
+    /// of it.
     pub(super) async fn tell_all(self) -> Result<(), End> {
         let mut connection = self.session.connection.clone();
         let mut cursor = 0u64;
@@ -41,11 +44,18 @@ impl Snapshot {
                 let mut pipeline = redis::pipe();
                 for key in &keys {
                     pipeline.cmd("GET").arg(key).cmd("PTTL").arg(key);
+                    if let Some(beside) = Keys::steering_beside(key) {
+                        pipeline.cmd("HMGET").arg(beside).arg("plan").arg("steering");
+                    }
                 }
                 let values: Vec<Value> = pipeline.query_async(&mut connection).await.map_err(lost)?;
-                for (key, pair) in keys.iter().zip(values.chunks_exact(2)) {
-                    if let [Value::BulkString(text), Value::Int(ttl)] = pair {
-                        self.tell(key, &String::from_utf8_lossy(text), *ttl).await?;
+                let mut values = values.into_iter();
+                for key in &keys {
+                    let (text, ttl) = (values.next(), values.next());
+                    let steered = Keys::steering_beside(key).and_then(|_| values.next());
+                    let steering = steered.as_ref().and_then(steering::kept);
+                    if let (Some(Value::BulkString(text)), Some(Value::Int(ttl))) = (text, ttl) {
+                        self.tell(key, &String::from_utf8_lossy(&text), ttl, steering).await?;
                     }
                 }
             }
@@ -56,15 +66,15 @@ impl Snapshot {
         }
     }
 
-    /// Tells what a key holds. What is void is forgotten, what is broken logged.
-    async fn tell(&self, key: &str, text: &str, ttl: i64) -> Result<(), End> {
+    /// Tells what a key holds; of a node, with what is wanted of it. What is void is forgotten, what is broken logged.
+    async fn tell(&self, key: &str, text: &str, ttl: i64, wanted: Option<Steering>) -> Result<(), End> {
         let event = match Keys::found(key) {
             Ok(Found::Room(room)) => record::parse(key, text).map(|claim| {
                 let ttl_ms = u64::try_from(ttl).unwrap_or(0);
                 let expected = self.lately.expected(&room, claim.epoch);
                 Some(Event::Claimed { key: room, claim, ttl_ms, expected })
             }),
-            Ok(Found::Report) => Ok(reported(&self.sessions.dropped, text, None)),
+            Ok(Found::Report) => Ok(reported(&self.sessions.dropped, text, wanted)),
             Ok(Found::Other) => Ok(None),
             Err(error) => Err(error),
         };

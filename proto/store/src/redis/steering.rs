@@ -28,6 +28,12 @@ pub(super) fn answered(values: &[Value], index: usize) -> Result<Option<Steering
     Ok(read(number(values, index)?, text_at(values, index + 1)?))
 }
 
+/// What the hash of a node has.
+pub(super) fn kept(fields: &Value) -> Option<Steering> {
+    let Value::Array(values) = fields else { return None };
+    read(text_at(values, 0).ok()?.parse().ok()?, text_at(values, 1).ok()?)
+}
+
 /// What an entry of the stream of reports tells of it.
 pub(super) fn told(entry: &Entry) -> Option<Steering> {
     read(entry.get("plan")?.parse().ok()?, entry.get("steering")?)
@@ -46,10 +52,10 @@ pub(super) async fn steer(store: &RedisStore, steer: Steer) -> Result<Steered, S
             steering.plan = number(&rest, 0)?;
             Steered::Yes { steering }
         }
-        Answer::No(rest) => {
-            let broken = || StoreError::Corrupt { key: keys.steering(&steer.node), reason: "no steering".to_owned() };
-            Steered::No { current: answered(&rest, 0)?.ok_or_else(broken)? }
-        }
+        Answer::No(rest) => match answered(&rest, 0)? {
+            Some(current) => Steered::No { current },
+            None => Steered::Unreadable { plan: number(&rest, 0)? },
+        },
         Answer::NewRun(run) => Steered::NewRun { run },
     })
 }

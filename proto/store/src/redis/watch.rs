@@ -157,7 +157,7 @@ impl Watch {
     }
 }
 
-/// The event that a report is, as if its node knew what the store told it in answer; none if it cannot be used.
+/// The event that a report is, as if its node knew what the store has of it; none if it cannot be used.
 pub(super) fn reported(dropped: &DroppedReports, text: &str, news: Option<Steering>) -> Option<Event> {
     #[derive(serde::Deserialize)]
     struct Named {
@@ -169,7 +169,7 @@ pub(super) fn reported(dropped: &DroppedReports, text: &str, news: Option<Steeri
     };
     let mut report: Report = serde_json::from_str(text).map_err(unreadable).ok()?;
     dropped.check(&report).ok()?;
-    if let Some(steering) = news {
+    if let Some(steering) = news.filter(|news| news.plan > report.plan()) {
         report.steer(steering);
     }
     Some(Event::Reported(Box::new(report)))

@@ -70,6 +70,7 @@ mod store {
         steering:
             a_plan_counts_only_if_the_one_before_was_known
             a_node_hears_with_its_renewal_what_is_wanted_of_it
+            a_late_watcher_hears_what_was_wanted_of_a_node_since_its_last_report
             a_store_that_was_emptied_learns_from_the_node_what_was_wanted_of_it
             what_is_wanted_of_a_node_is_forgotten_when_it_was_gone_for_long
             only_a_node_without_a_lease_is_purged;

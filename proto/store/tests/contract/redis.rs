@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation};
+use roost_proto::report::Mode;
 use roost_proto::room::{ClaimState, Expected};
-use roost_store::operation::{Granted, Opened};
+use roost_store::operation::{Granted, Opened, Steer, Steered};
 use roost_store::{NodeStore, RedisSettings, RedisStore, Store, StoreError};
 
-use crate::made::{LONG_MS, grant, grant_and_open, holding, node, register, renewal, room, run_of, try_grant};
+use crate::made::{
+    LONG_MS, grant, grant_and_open, holding, node, register, renewal, room, run_of, run_of_node, try_grant,
+};
 use crate::server::Server;
 use crate::stage::{client, ended, next, until};
 
@@ -388,6 +391,22 @@ async fn what_earlier_runs_left_is_forgotten() {
     })
     .await;
     assert_eq!(store.read(&room("room-3")).await.unwrap(), Some(claim));
+}
+
+#[tokio::test]
+async fn a_plan_that_a_later_version_wrote_is_replaced_by_who_knows_its_number() {
+    let server = Server::start().await;
+    let store = client(&server);
+    let run = run_of_node(&*store, &node("fra-1")).await;
+    let key = format!("roost:{{b{}}}:steer:fra-1", node("fra-1").bucket());
+    let steer = |seen_plan| {
+        store.steer(Steer { node: node("fra-1"), run: run.clone(), seen_plan, mode: Mode::Maintenance, drain: None })
+    };
+    let Steered::Yes { steering } = steer(0).await.unwrap() else { panic!("not written") };
+    server.command(&["HSET", &key, "steering", r#"{"plan":1,"mode":"asleep"}"#]).await;
+    assert_eq!(steer(0).await.unwrap(), Steered::Unreadable { plan: steering.plan });
+    let written = steer(steering.plan).await.unwrap();
+    assert!(matches!(written, Steered::Yes { steering: now } if now.plan > steering.plan), "{written:?}");
 }
 
 #[tokio::test]

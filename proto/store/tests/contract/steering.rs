@@ -36,6 +36,20 @@ pub(crate) async fn a_node_hears_with_its_renewal_what_is_wanted_of_it(mut stage
     assert!(matches!(registered, Registered::Yes { steering: Some(told), .. } if told == wanted), "{registered:?}");
 }
 
+pub(crate) async fn a_late_watcher_hears_what_was_wanted_of_a_node_since_its_last_report(stage: Stage) {
+    let store = &*stage.store;
+    let incarnation = register(store, "fra-1", 0, 4_000).await;
+    renewed(store, incarnation, None).await;
+    let mut plan = 0;
+    for mode in [Mode::Maintenance, Mode::Draining] {
+        let wanted = steered(try_steer(store, plan, mode).await);
+        plan = wanted.plan;
+        let mut events = stage.second.watch().await.unwrap();
+        let Event::Reported(report) = next(&mut events).await else { panic!("no report") };
+        assert_eq!((report.mode, report.steering), (mode, Some(wanted)));
+    }
+}
+
 pub(crate) async fn a_store_that_was_emptied_learns_from_the_node_what_was_wanted_of_it(mut stage: Stage) {
     let wanted = steered(try_steer(&*stage.store, 0, Mode::Maintenance).await);
     stage.wipe().await;

@@ -191,6 +191,7 @@ impl<'a> Party<'a> {
                         format!("yes {}", self.steering_text(node, Some(steering)))
                     }
                     Steered::No { current } => format!("no {}", self.steering_text(node, Some(current))),
+                    Steered::Unreadable { plan } => panic!("we wrote plan {plan} ourselves"),
                     Steered::NewRun { run } => self.new_run(&run),
                 }
             }
