@@ -21,6 +21,9 @@ pub enum Event {
         /// Told with the grant only; else nothing, which changes nothing.
         #[serde(default)]
         expected: Expected,
+        /// Its holder has handed it over (`ownership.md` rule 23). Told with that grant only.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        handed_over: bool,
     },
     /// The room's claim is gone.
     Released {

@@ -60,15 +60,10 @@ fn reports_commands_and_events_keep_their_format() {
         node: node("fra-1"),
         incarnation: Incarnation(1_790_000_000_000),
     };
-    pin(
-        "event-claimed",
-        &Event::Claimed {
-            key: key(),
-            claim,
-            ttl_ms: 30_000,
-            expected: Expected { participants: 12, hint: 15, age_ms: 0 },
-        },
-    );
+    let expected = Expected { participants: 12, hint: 15, age_ms: 0 };
+    for (name, handed_over) in [("event-claimed", false), ("event-handed-over", true)] {
+        pin(name, &Event::Claimed { key: key(), claim: claim.clone(), ttl_ms: 30_000, expected, handed_over });
+    }
     pin("event-released", &Event::Released { key: key(), epoch: Epoch(1_790_000_000_007) });
     pin("event-reported", &Event::Reported(Box::new(report())));
     pin("event-left", &Event::Left { node: node("fra-1"), incarnation: Incarnation(1_790_000_000_000) });

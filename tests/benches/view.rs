@@ -55,6 +55,7 @@ pub(crate) fn rooms(kind: &str, order: &str) -> Result<f64, Trouble> {
             claim: claim(ClaimState::Granted)?,
             ttl_ms: GRANT_TTL_MS,
             expected,
+            handed_over: false,
         };
         view.apply(granted, now);
         if kind == "settled" {
@@ -63,6 +64,7 @@ pub(crate) fn rooms(kind: &str, order: &str) -> Result<f64, Trouble> {
                 claim: claim(ClaimState::Open)?,
                 ttl_ms: 0,
                 expected: Expected::default(),
+                handed_over: false,
             };
             view.apply(opened, now);
         }
@@ -93,7 +95,13 @@ fn folding() -> Result<f64, Trouble> {
         for room in &full.changed {
             let claim = claim(&run, index, room.epoch.0, ClaimState::Open)?;
             view.apply(
-                Event::Claimed { key: room.key.clone(), claim, ttl_ms: 0, expected: Expected::default() },
+                Event::Claimed {
+                    key: room.key.clone(),
+                    claim,
+                    ttl_ms: 0,
+                    expected: Expected::default(),
+                    handed_over: false,
+                },
                 Millis(0),
             );
         }

@@ -268,6 +268,7 @@ impl Store {
             claim: claim.clone(),
             ttl_ms,
             expected: Expected::default(),
+            handed_over: false,
         };
         let reports = self.reports.values().map(|report| Event::Reported(Box::new(report.clone())));
         claims.map(claimed).chain(reports).collect()

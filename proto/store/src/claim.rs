@@ -224,7 +224,10 @@ impl Bucket {
             node: to.clone(),
             incarnation: *to_incarnation,
         };
-        let event = self.write(&held.room, claim, Some((*ttl_ms, *expected)), now);
+        let mut event = self.write(&held.room, claim, Some((*ttl_ms, *expected)), now);
+        if let Event::Claimed { handed_over, .. } = &mut event {
+            *handed_over = true;
+        }
         (HandedOver::Yes { epoch }, Some(event))
     }
 
@@ -268,7 +271,7 @@ impl Bucket {
         let expected = grant.map(|(_, expected)| expected).unwrap_or_default();
         let record = Record { claim: claim.clone(), expires_ms: ttl_ms.map(|ttl| now + ttl) };
         self.rooms.insert(room.clone(), record);
-        Event::Claimed { key: room.clone(), claim, ttl_ms: ttl_ms.unwrap_or(0), expected }
+        Event::Claimed { key: room.clone(), claim, ttl_ms: ttl_ms.unwrap_or(0), expected, handed_over: false }
     }
 
     fn live(&self, room: &RoomKey, now: u64) -> Option<&Record> {

@@ -307,6 +307,7 @@ impl Store for EmbeddedStore {
                 claim: claim.clone(),
                 ttl_ms,
                 expected: Expected::default(),
+                handed_over: false,
             }));
         }
         let last = state.reports.values().filter(|last| last.until_ms > now);

@@ -82,7 +82,7 @@ pub(crate) fn claim(id: &str, epoch: u64, state: ClaimState) -> Claim {
 }
 
 pub(crate) fn claimed(name: &str, claim: Claim, ttl_ms: u64) -> Event {
-    Event::Claimed { key: room(name), claim, ttl_ms, expected: Expected::default() }
+    Event::Claimed { key: room(name), claim, ttl_ms, expected: Expected::default(), handed_over: false }
 }
 
 pub(crate) fn reported(report: Report) -> Event {

@@ -121,7 +121,9 @@ impl View {
     /// Folds one event.
     pub fn apply(&mut self, event: Event, now: Millis) -> Wanted {
         match event {
-            Event::Claimed { key, claim, ttl_ms, expected } => self.fold_claim(key, claim, (ttl_ms, expected), now),
+            Event::Claimed { key, claim, ttl_ms, expected, handed_over: _ } => {
+                self.fold_claim(key, claim, (ttl_ms, expected), now)
+            }
             Event::Released { key, epoch } => {
                 self.grace.see_epoch(key.bucket(), epoch);
                 self.forget(&key, epoch);

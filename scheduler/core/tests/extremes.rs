@@ -87,7 +87,13 @@ fn event() -> impl Strategy<Value = Event> {
         let state = if is_open { ClaimState::Open } else { ClaimState::Granted };
         let run = Run("r1".into());
         let claim = Claim { run, epoch: Epoch(epoch), state, node: node(of), incarnation: Incarnation(incarnation) };
-        Event::Claimed { key: room(key), claim, ttl_ms, expected: Expected { participants, hint, age_ms: 0 } }
+        Event::Claimed {
+            key: room(key),
+            claim,
+            ttl_ms,
+            expected: Expected { participants, hint, age_ms: 0 },
+            handed_over: false,
+        }
     });
     let released = (0u8..3, large()).prop_map(|(key, epoch)| Event::Released { key: room(key), epoch: Epoch(epoch) });
     let left = (0u8..3, large())

@@ -27,6 +27,8 @@ pub(crate) enum What {
         key: RoomKey,
         claim: Claim,
         ttl_ms: u64,
+        /// By whoever had it before.
+        handed_over: bool,
     },
     Released {
         key: RoomKey,
@@ -80,7 +82,7 @@ impl History {
                 self.watch_began_ms = at_ms;
                 Vec::new()
             }
-            What::Claimed { key, claim, ttl_ms } => self.claimed(key, claim, ttl_ms, at_ms),
+            What::Claimed { key, claim, ttl_ms, handed_over } => self.claimed(key, claim, (ttl_ms, handed_over), at_ms),
             What::Released { key, epoch } => vec![self.released(key, epoch, at_ms)],
             What::Reported { home, rooms, ended } => {
                 let mut rows = Vec::new();
@@ -101,7 +103,7 @@ impl History {
         self.known.retain(|_, known| !known.is_over(at_ms) && (known.watch == watch || !untold));
     }
 
-    fn claimed(&mut self, key: RoomKey, claim: Claim, ttl_ms: u64, at_ms: u64) -> Vec<Row> {
+    fn claimed(&mut self, key: RoomKey, claim: Claim, (ttl_ms, handed_over): (u64, bool), at_ms: u64) -> Vec<Row> {
         let home = (claim.node, claim.incarnation);
         let stage = match claim.state {
             ClaimState::Granted => Stage::Granted { until_ms: at_ms.saturating_add(ttl_ms) },
@@ -127,7 +129,7 @@ impl History {
                 }
             }
             Some(known) => {
-                if let Some(why) = known.why_moved(&home, watch, at_ms) {
+                if let Some(why) = known.why_moved((&home, handed_over), watch, at_ms) {
                     let moved =
                         RoomRow { home: Some(known.home.clone()), moved_ms: Some(at_ms), ..RoomRow::heard(at_ms) };
                     rows.push(Row::Room(key.clone(), known.epoch, moved));
@@ -201,7 +203,10 @@ impl Known {
     }
 
     /// Why the room has gone to its next home; none: it has not, or this one was over before.
-    fn why_moved(&self, next: &(NodeId, Incarnation), watch: u32, at_ms: u64) -> Option<Why> {
+    fn why_moved(&self, (next, handed_over): (&(NodeId, Incarnation), bool), watch: u32, at_ms: u64) -> Option<Why> {
+        if self.home != *next && handed_over {
+            return Some(Why::Moved);
+        }
         if self.home == *next || self.is_over(at_ms) {
             return None;
         }
@@ -261,6 +266,9 @@ mod tests {
         use ClaimState::{Granted, Open};
         for (first, second, why) in [
             (claimed("a", 1, 7, Open), claimed("b", 1, 8, Granted), Some(Why::TakenOver)),
+            (claimed("a", 1, 7, Open), handed_over("b", 1, 8), Some(Why::Moved)),
+            // That it was opened, or prolonged, was not heard.
+            (claimed("a", 1, 7, Granted), handed_over("b", 1, 8), Some(Why::Moved)),
             (claimed("a", 1, 7, Open), claimed("a", 2, 8, Open), Some(Why::AssertedAnew)),
             (claimed("a", 1, 7, Granted), claimed("b", 1, 8, Granted), Some(Why::GrantedAnew)),
             (claimed("a", 1, 7, Open), claimed("a", 1, 8, Open), None),
@@ -336,7 +344,14 @@ mod tests {
     fn claimed(node: &str, incarnation: u64, epoch: u64, state: ClaimState) -> What {
         let (node, incarnation) = home(node, incarnation);
         let claim = Claim { run: Run("r".into()), epoch: Epoch(epoch), state, node, incarnation };
-        What::Claimed { key: key(), claim, ttl_ms: TTL_MS }
+        What::Claimed { key: key(), claim, ttl_ms: TTL_MS, handed_over: false }
+    }
+
+    fn handed_over(node: &str, incarnation: u64, epoch: u64) -> What {
+        let What::Claimed { key, claim, ttl_ms, .. } = claimed(node, incarnation, epoch, ClaimState::Granted) else {
+            unreachable!("a claim")
+        };
+        What::Claimed { key, claim, ttl_ms, handed_over: true }
     }
 
     fn reported(epoch: u64, participants: u32) -> What {

@@ -73,8 +73,9 @@ impl Ledger {
     /// The store told of something at `at_ms` of its time.
     pub(crate) fn heard(&self, event: &Event, at_ms: u64) {
         let what = match event {
-            Event::Claimed { key, claim, ttl_ms, .. } => {
-                What::Claimed { key: key.clone(), claim: claim.clone(), ttl_ms: *ttl_ms }
+            Event::Claimed { key, claim, ttl_ms, handed_over, .. } => {
+                let (key, claim) = (key.clone(), claim.clone());
+                What::Claimed { key, claim, ttl_ms: *ttl_ms, handed_over: *handed_over }
             }
             Event::Released { key, epoch } => What::Released { key: key.clone(), epoch: *epoch },
             Event::Reported(report) => match reported(report) {

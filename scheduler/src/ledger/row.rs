@@ -31,6 +31,8 @@ pub(crate) enum Why {
     NotHeard,
     /// Its node was lost: its lease over (rule 12), or its process dead (rule 13).
     TakenOver,
+    /// Its node handed it over (rule 23): an operator, a drain or a plan wanted that, or the node stopped.
+    Moved,
     /// Nobody had come to the earlier home yet (rule 3).
     GrantedAnew,
     /// Its node asserted it under its next incarnation (rule 9).
@@ -107,6 +109,7 @@ impl Why {
         match self {
             Self::NotHeard => "not_heard",
             Self::TakenOver => "taken_over",
+            Self::Moved => "moved",
             Self::GrantedAnew => "granted_anew",
             Self::AssertedAnew => "asserted_anew",
         }

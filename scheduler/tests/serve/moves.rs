@@ -6,6 +6,8 @@ use roost_proto::report::RoomReport;
 use roost_proto::room::Expected;
 use roost_store::operation::{HandOver, HandedOver, NodeAnswer, NodeOperation};
 use serde_json::{Value, json};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
+use sqlx::{ConnectOptions, Row};
 
 use crate::agent::Agent;
 use crate::process::Scheduler;
@@ -39,7 +41,12 @@ async fn a_planned_move_that_ends_elsewhere_was_not_made() {
 
 #[tokio::test]
 async fn a_room_goes_to_the_node_that_is_named_whoever_else_moves_it_meanwhile() {
-    let (scheduler, fra, iad) = Scheduler::with_two_nodes().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let ledger = format!("sqlite:{}", path.display());
+    let scheduler = Scheduler::start_with(&["--dev", "--ledger", &ledger]).await.ready().await;
+    let fra = Agent::start(&scheduler.cluster, "fra-1", "eu/central").await;
+    let iad = Agent::start(&scheduler.cluster, "iad-1", "us/east").await;
     let _sin = Agent::start(&scheduler.cluster, "sin-1", "ap").await;
     scheduler.knows(3).await;
     let found = scheduler.lookup_from("eu", "x").await;
@@ -49,6 +56,15 @@ async fn a_room_goes_to_the_node_that_is_named_whoever_else_moves_it_meanwhile()
     let (moved, ()) = tokio::join!(ordered, obey(&fra, Some(&iad)));
     let moved: Value = moved.unwrap().json().await.unwrap();
     assert_eq!(moved["node"], "sin-1", "{moved}");
+    let moves = wait::until("both moves are rows", || async {
+        let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.ok()?;
+        let moves = sqlx::query("SELECT * FROM moves ORDER BY epoch").fetch_all(&mut connection).await.ok()?;
+        (moves.len() == 2).then_some(moves)
+    })
+    .await;
+    let text = |row: &SqliteRow| ["from_node", "node", "why"].map(|name| row.get::<String, _>(name));
+    assert_eq!(text(&moves[0]), ["fra-1", "iad-1", "moved"]);
+    assert_eq!(text(&moves[1]), ["iad-1", "sin-1", "granted_anew"], "nobody had come to iad-1 yet");
 }
 
 /// Three rooms of 20 participants at `fra-1`, nobody at its peer `fra-2`.

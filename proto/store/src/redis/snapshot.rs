@@ -72,7 +72,7 @@ impl Snapshot {
             Ok(Found::Room(room)) => record::parse(key, text).map(|claim| {
                 let ttl_ms = u64::try_from(ttl).unwrap_or(0);
                 let expected = self.lately.expected(&room, claim.epoch);
-                Some(Event::Claimed { key: room, claim, ttl_ms, expected })
+                Some(Event::Claimed { key: room, claim, ttl_ms, expected, handed_over: false })
             }),
             Ok(Found::Report) => Ok(reported(&self.sessions.dropped, text, wanted)),
             Ok(Found::Other) => Ok(None),

@@ -199,7 +199,7 @@ pub(super) fn changed(place: &str, entry: &Entry) -> Result<Event, StoreError> {
 }
 
 /// A room's entry has its key for a name. Its value is an epoch that ended, or a record, the time it holds, and with a
-/// grant what is expected: participants and hint.
+/// grant what is expected: participants and hint, and 1 if the room was handed over. What follows is of later versions.
 fn told(place: &str, key: RoomKey, text: &str) -> Result<Event, StoreError> {
     let broken = |what: &str| StoreError::Corrupt { key: place.to_owned(), reason: format!("entry without {what}") };
     let number = |word: &str| word.parse::<u64>().map_err(|_| broken("a number"));
@@ -212,5 +212,6 @@ fn told(place: &str, key: RoomKey, text: &str) -> Result<Event, StoreError> {
     let ttl_ms = numbers.next().unwrap_or(Ok(0))?.min(DURATION_LIMIT_MS);
     let mut small = || numbers.next().unwrap_or(Ok(0)).map(|number| u32::try_from(number).unwrap_or(u32::MAX));
     let expected = Expected { participants: small()?, hint: small()?, age_ms: 0 };
-    Ok(Event::Claimed { key, claim, ttl_ms, expected })
+    let handed_over = numbers.next().is_some_and(|number| number.is_ok_and(|number| number > 0));
+    Ok(Event::Claimed { key, claim, ttl_ms, expected, handed_over })
 }

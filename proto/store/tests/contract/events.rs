@@ -12,8 +12,13 @@ use crate::stage::{Stage, ended, next};
 pub(crate) async fn a_watcher_sees_what_happens_in_order(stage: Stage) {
     let (store, room) = (&*stage.store, room("standup"));
     let mut events = stage.second.watch().await.unwrap();
-    let told =
-        |claim: &Claim, ttl_ms, expected| Event::Claimed { key: room.clone(), claim: claim.clone(), ttl_ms, expected };
+    let told = |claim: &Claim, ttl_ms, expected| Event::Claimed {
+        key: room.clone(),
+        claim: claim.clone(),
+        ttl_ms,
+        expected,
+        handed_over: false,
+    };
     let claimed = |claim: &Claim, ttl_ms| told(claim, ttl_ms, Expected::default());
     let granted = grant(store, &room, "fra-1", 1).await;
     assert_eq!(next(&mut events).await, told(&granted, 30_000, EXPECTED));

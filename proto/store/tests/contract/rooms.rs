@@ -166,9 +166,16 @@ pub(crate) async fn an_open_room_is_handed_over_by_its_holder_alone_and_only_onc
         let refused = store.hand_over(hand_over(&wrong)).await.unwrap();
         assert_eq!(refused, HandedOver::No { current: Some(open.clone()) });
     }
+    let mut events = stage.second.watch().await.unwrap();
+    let mut told = async || match crate::stage::next(&mut events).await {
+        roost_proto::event::Event::Claimed { claim, handed_over, .. } => (claim, handed_over),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told().await, (open.clone(), false));
     let HandedOver::Yes { epoch } = store.hand_over(hand_over(&open)).await.unwrap() else { panic!("its own room") };
     assert!(epoch > open.epoch);
     let there = Claim { node: node("fra-2"), epoch, incarnation: Incarnation(7), ..granted };
+    assert_eq!(told().await, (there.clone(), true));
     assert_eq!(store.read(&room).await.unwrap(), Some(there.clone()));
     // The answer was lost: it is asked again, before and after somebody came in there.
     assert_eq!(store.hand_over(hand_over(&open)).await.unwrap(), HandedOver::Yes { epoch });

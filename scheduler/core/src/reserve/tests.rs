@@ -137,7 +137,7 @@ fn what_was_expected_a_while_ago_is_as_old_as_that() {
         let claim = sample::claim("a", 1, ClaimState::Open);
         let before = reserved(&view, "a");
         let now = READY.plus(1_000_000);
-        view.apply(Event::Claimed { key: sample::room(name), claim, ttl_ms: 0, expected }, now);
+        view.apply(Event::Claimed { key: sample::room(name), claim, ttl_ms: 0, expected, handed_over: false }, now);
         assert_eq!(reserved(&view, "a") - before, milli, "{name}");
     }
 }
@@ -194,7 +194,7 @@ fn nodes_that_all_claim_to_be_empty_share_a_burst_evenly() {
         let id = place(&view, &request).unwrap().node.report.node.clone();
         let expected = view.expected(&request, READY);
         let claim = sample::claim(id.as_str(), 1 + i, ClaimState::Granted);
-        view.apply(Event::Claimed { key, claim, ttl_ms: GRANT_TTL_MS, expected }, READY);
+        view.apply(Event::Claimed { key, claim, ttl_ms: GRANT_TTL_MS, expected, handed_over: false }, READY);
         *rooms.entry(id).or_default() += 1;
     }
     assert!(rooms.len() == 1_000 && rooms.values().all(|count| *count == 3), "{:?}", rooms.values().max());
@@ -318,12 +318,15 @@ fn happen(view: &mut View, happening: Happening, n: u64, now: Millis) -> Millis 
     match happening {
         Happening::Granted { room, node, epoch, expected, ttl_ms } => {
             let claim = sample::claim(NODES[node], epoch, ClaimState::Granted);
-            view.apply(Event::Claimed { key: key(room), claim, ttl_ms, expected }, now);
+            view.apply(Event::Claimed { key: key(room), claim, ttl_ms, expected, handed_over: false }, now);
         }
         Happening::Opened { room, node, epoch } => {
             let incarnation = Incarnation(1 + epoch % 2);
             let claim = Claim { incarnation, ..sample::claim(NODES[node], epoch, ClaimState::Open) };
-            view.apply(Event::Claimed { key: key(room), claim, ttl_ms: 0, expected: Expected::default() }, now);
+            view.apply(
+                Event::Claimed { key: key(room), claim, ttl_ms: 0, expected: Expected::default(), handed_over: false },
+                now,
+            );
         }
         Happening::Released { room, epoch } => {
             drop(view.apply(Event::Released { key: key(room), epoch: Epoch(epoch) }, now))
@@ -380,7 +383,7 @@ fn streams(rooms: &[(usize, u32, u32, u8)]) -> (Vec<Event>, Vec<Event>) {
 fn granted(name: &str, node: &str, epoch: u64, participants: u32, hint: u32) -> Event {
     let claim: Claim = sample::claim(node, epoch, ClaimState::Granted);
     let expected = Expected { participants, hint, age_ms: 0 };
-    Event::Claimed { key: sample::room(name), claim, ttl_ms: GRANT_TTL_MS, expected }
+    Event::Claimed { key: sample::room(name), claim, ttl_ms: GRANT_TTL_MS, expected, handed_over: false }
 }
 
 /// A report in which these rooms have changed: name, epoch, participants.

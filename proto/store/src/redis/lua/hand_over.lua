@@ -1,7 +1,7 @@
 -- Hands an open room over to another node, if it is exactly the holder's, under a new epoch (rules 20 and 23).
 -- KEYS: 1 meta, 2 room, 3 claims (stream)
 -- ARGV: 1 run, 2 the open record, 3 its epoch, 4 the end of the new record (' g node incarnation'), 5 the same, opened,
---       6 ttl in ms, 7 what is expected of it: 'participants hint'
+--       6 ttl in ms, 7 what is expected of it: 'participants hint'; the entry ends with 1, for a room that was handed over
 -- Returns: {1, epoch} the new node's, {0, record} another is there, {-1} another run
 local meta = redis.call('HMGET', KEYS[1], 'run', 'given', 'known')
 local run = ARGV[1]
@@ -24,5 +24,5 @@ local record = run .. ' ' .. text .. ARGV[4]
 -- No grace need have passed: it closes nothing (rule 19).
 redis.call('HSET', KEYS[1], meta[2] and 'given' or 'known', text)
 redis.call('SET', KEYS[2], record, 'PX', ARGV[6])
-redis.call('XADD', KEYS[3], 'MAXLEN', '~', '10000', '*', KEYS[2], record .. ' ' .. ARGV[6] .. ' ' .. ARGV[7])
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', '10000', '*', KEYS[2], record .. ' ' .. ARGV[6] .. ' ' .. ARGV[7] .. ' 1')
 return { 1, epoch }

@@ -420,8 +420,8 @@ impl<'a> Party<'a> {
             self.incarnations[node].iter().position(|other| *other == incarnation.0)
         };
         match event {
-            Event::Claimed { key, claim, ttl_ms, expected } => {
-                format!("claimed {key} {} {ttl_ms} {expected:?}", self.text(claim))
+            Event::Claimed { key, claim, ttl_ms, expected, handed_over } => {
+                format!("claimed {key} {} {ttl_ms} {expected:?} {handed_over}", self.text(claim))
             }
             Event::Released { key, epoch } => format!("released {key} {}", self.epoch_text(*epoch)),
             Event::Reported(report) => {
