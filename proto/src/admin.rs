@@ -95,7 +95,8 @@ impl Default for DrainRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DrainView {
     pub state: DrainState,
-    /// Rooms that are open on the node, by its last report.
+    /// Rooms that are open on the node, by its last report or the store's word, whichever says more; of a lost node by the
+    /// store's.
     pub rooms_left: u32,
     pub participants_left: u32,
     /// How many seconds are left until the rest is moved.

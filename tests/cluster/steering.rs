@@ -159,6 +159,58 @@ fn a_drain_that_moves_takes_participants_along_and_a_mode_ends_it() {
 }
 
 #[test]
+fn a_drain_waits_for_the_rooms_of_a_node_that_lost_its_lease_meanwhile() {
+    run(async {
+        let mut plan = Plan::small();
+        plan.nodes[0] = NodePlan::new("fra-1", "eu/central").with(&["--empty-room-s", "1"]);
+        let cluster = Cluster::start(plan).await?;
+        let (_, mut anna) = standup_with_anna(&cluster).await?;
+        assert_eq!(call(&cluster, 0, Method::POST, "nodes/fra-1/drain", json!({})).await?.0, 200);
+        expect_mode(&cluster, "draining").await?;
+        let before = cluster.admin(&cluster.schedulers[0], "/v1/nodes/fra-1").await?;
+        let process = &cluster.node("fra-1")?.process;
+        process.signal(rustix::process::Signal::STOP)?;
+        wait::until("it is lost", SOON, || async {
+            let node = cluster.admin(&cluster.schedulers[0], "/v1/nodes/fra-1").await.ok()?;
+            (node["state"] == "lost").then_some(())
+        })
+        .await?;
+        process.signal(rustix::process::Signal::CONT)?;
+        wait::until("it has its room under another incarnation", SOON, || async {
+            let node = cluster.admin(&cluster.schedulers[0], "/v1/nodes/fra-1").await.ok()?;
+            assert_eq!(
+                (&node["drain"]["state"], &node["drain"]["rooms_left"]),
+                (&json!("running"), &json!(1)),
+                "{node}"
+            );
+            (node["incarnation"] != before["incarnation"] && node["rooms"] == 1).then_some(())
+        })
+        .await?;
+        anna.ask("changeDisplayName", json!({"displayName": "Anne"})).await?;
+        anna.leave().await?;
+        expect_drain(&cluster, 0, "finished").await?;
+        cluster.stop().await
+    });
+}
+
+#[test]
+fn what_is_left_at_a_drains_deadline_is_moved() {
+    run(async {
+        let cluster = Cluster::start(Plan::small()).await?;
+        let (_, mut anna) = standup_with_anna(&cluster).await?;
+        let drain = json!({"deadline_s": 1, "move": false});
+        assert_eq!(call(&cluster, 0, Method::POST, "nodes/fra-1/drain", drain).await?.0, 200);
+        let redirect = anna.expect("redirect").await?;
+        assert_eq!((&redirect["node"], anna.closed().await?.code), (&json!("iad-1"), 4000));
+        let mut anna = Participant::connect(redirect["location"].as_str().ok_or("no location")?).await?;
+        anna.join("Anna").await?;
+        expect_drain(&cluster, 0, "finished").await?;
+        expect_mode(&cluster, "maintenance").await?;
+        cluster.stop().await
+    });
+}
+
+#[test]
 fn only_a_lost_node_is_purged_and_it_is_gone_everywhere() {
     run(async {
         let mut cluster = Cluster::start(Plan::small().with_redis(2)).await?;

@@ -4,8 +4,10 @@
 //! if the operator said so, at once. Every change carries the plan's number (see the store's `steer`), so that two schedulers
 //! which both think that a drain is theirs do no harm.
 
+use std::collections::BTreeMap;
+
 use roost_proto::admin::{DrainView, NodeState};
-use roost_proto::id::NodeId;
+use roost_proto::id::{NodeId, RoomKey};
 use roost_proto::mode::Mode;
 use roost_proto::room::RoomView;
 use roost_proto::steer::{Drain, DrainState, Steering};
@@ -28,7 +30,7 @@ pub enum Due {
     Nothing,
     /// The rooms that are left are to be moved, those with few participants first (see [`in_order`]).
     Move,
-    /// The node has no room any more: it goes into maintenance.
+    /// The node has no room and no participant any more: it goes into maintenance.
     Finish,
 }
 
@@ -64,46 +66,91 @@ pub fn finish(current: Option<&Steering>) -> Option<Wanted> {
     Some((Mode::Maintenance, Some(Drain { state: DrainState::Finished, ..*drain })))
 }
 
-/// The drains that run, on nodes that live, with the plan and what is due of each. `store_ms` is the store's clock.
+/// A drain that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    pub node: NodeId,
+    /// The plan that it belongs to: what is due holds for no other.
+    pub plan: u64,
+    pub due: Due,
+}
+
+/// The drains that run, on nodes that live, with what is due of each. `store_ms` is the store's clock.
 ///
 /// None of a node whose bucket is in a grace (rule 15), and none by an old plan: what a node reports is as new as the store's.
 #[must_use]
-pub fn running(view: &View, store_ms: u64, now: Millis) -> Vec<(NodeId, Due)> {
+pub fn running(view: &View, store_ms: u64, now: Millis) -> Vec<Running> {
     let lives = |node: &&Node| node.state != NodeState::Lost;
     let is_settled = |node: &&Node| view.grace.left_ms(node.report.node.bucket(), now) == 0;
-    let nodes = view.nodes.iter().filter(lives).filter(is_settled);
-    let due = |node: &Node| Some((node.report.node.clone(), due(node, store_ms)?));
-    nodes.filter_map(due).collect()
+    let in_grace = view.grace.longest_left_ms(now) > 0;
+    let due = |node: &Node| {
+        let (id, plan) = (node.report.node.clone(), node.report.plan());
+        let due = due(node, Known { open_rooms: view.rooms.open_at(&id), in_grace }, store_ms)?;
+        Some(Running { node: id, plan, due })
+    };
+    view.nodes.iter().filter(lives).filter(is_settled).filter_map(due).collect()
+}
+
+/// What is known of a node's rooms beside its own report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Rooms that are open there by the store's word. A node that has just taken its lease anew, or one of whose buckets
+    /// begins a new run, may report none before it has asserted them again, although everybody is still inside.
+    pub open_rooms: u32,
+    /// Whether in any bucket rooms may still be asserted.
+    pub in_grace: bool,
 }
 
 /// What is due of the node's drain; none if none runs.
 #[must_use]
-pub fn due(node: &Node, store_ms: u64) -> Option<Due> {
+pub fn due(node: &Node, known: Known, store_ms: u64) -> Option<Due> {
     let steering = node.report.steering?;
     let drain = steering.running()?;
-    let is_settled = store_ms >= steering.plan.saturating_add(SETTLED_AFTER_MS);
+    let is_settled = store_ms >= steering.plan.saturating_add(SETTLED_AFTER_MS) && !known.in_grace;
+    let is_empty = node.report.participants == 0 && known.open_rooms == 0;
     Some(match node.report.rooms {
-        0 if is_settled => Due::Finish,
+        0 if is_empty && is_settled && node.state == NodeState::Alive => Due::Finish,
         0 => Due::Nothing,
         _ if drain.move_rooms || store_ms >= drain.deadline_store_ms => Due::Move,
         _ => Due::Nothing,
     })
 }
 
-/// In which order a node's rooms are moved: those with few participants first, so that as many rooms as possible have gone
-/// should the rest not find a place.
-pub fn in_order(rooms: &mut [RoomView]) {
-    rooms.sort_by(|a, b| (a.participants, &a.namespace, &a.room).cmp(&(b.participants, &b.namespace, &b.room)));
+/// Whether the drain still runs that this plan began or changed last.
+#[must_use]
+pub fn is_current(view: &View, node: &NodeId, plan: u64) -> bool {
+    let steering = view.node(node).and_then(|node| node.report.steering);
+    steering.is_some_and(|steering| steering.plan == plan && steering.running().is_some())
 }
 
-/// How far the node's drain has come; none if it never had one.
+/// In which order a node's rooms are moved: those first that failed less often (`failures`), so that none waits for ever
+/// behind others that find no place; then those with few participants, so that as many rooms as possible have gone should
+/// the rest not find one. Those without any are last: they end by themselves.
 #[must_use]
-pub fn progress(node: &Node, store_ms: u64) -> Option<DrainView> {
+pub fn in_order(rooms: Vec<RoomView>, failures: &BTreeMap<RoomKey, u32>) -> Vec<RoomKey> {
+    let rank = |room: RoomView| {
+        let key = RoomKey { namespace: room.namespace, room: room.room };
+        (failures.get(&key).copied().unwrap_or(0), room.participants == 0, room.participants, key)
+    };
+    let mut ranked: Vec<_> = rooms.into_iter().map(rank).collect();
+    ranked.sort_unstable();
+    ranked.into_iter().map(|(.., key)| key).collect()
+}
+
+/// How far the node's drain has come; none if it never had one. `open_rooms`: see [`Known`].
+#[must_use]
+pub fn progress(node: &Node, open_rooms: u32, store_ms: u64) -> Option<DrainView> {
     let drain = node.report.steering?.drain?;
+    // A lost node's last report says nothing of the rooms that others have taken over since.
+    let (rooms_left, participants_left) = match (node.state, open_rooms) {
+        (NodeState::Lost, 0) => (0, 0),
+        (NodeState::Lost, open_rooms) => (open_rooms, node.report.participants),
+        _ => (node.report.rooms.max(open_rooms), node.report.participants),
+    };
     Some(DrainView {
         state: drain.state,
-        rooms_left: node.report.rooms,
-        participants_left: node.report.participants,
+        rooms_left,
+        participants_left,
         deadline_s: drain.deadline_store_ms.saturating_sub(store_ms).div_ceil(1_000),
         move_rooms: drain.move_rooms,
     })
@@ -114,8 +161,13 @@ mod tests {
     use super::*;
     use crate::index::Slot;
     use crate::sample;
+    use crate::sample::READY;
+    use roost_proto::event::Event;
+    use roost_proto::id::{Epoch, Incarnation};
     use roost_proto::report::Report;
+    use roost_proto::room::{Claim, ClaimState};
 
+    const EMPTY: Known = Known { open_rooms: 0, in_grace: false };
     const PLAN: u64 = 1_790_000_000_000;
     const DEADLINE: u64 = PLAN + 600_000;
 
@@ -161,21 +213,106 @@ mod tests {
             (0, true, DEADLINE + 1, Due::Finish),
         ] {
             let steering = as_plan(start(None, move_rooms, DEADLINE));
-            assert_eq!(due(&node(steering, rooms), at), Some(expected), "{rooms} {move_rooms} {at}");
+            assert_eq!(due(&node(steering, rooms), EMPTY, at), Some(expected), "{rooms} {move_rooms} {at}");
             for over in [finish(Some(&steering)), cancel(Some(&steering))] {
-                assert_eq!(due(&node(as_plan(over.unwrap()), rooms), at), None);
+                assert_eq!(due(&node(as_plan(over.unwrap()), rooms), EMPTY, at), None);
             }
         }
     }
 
     #[test]
+    fn a_node_that_reports_no_room_is_empty_only_if_nothing_says_otherwise() {
+        let steering = as_plan(start(None, true, DEADLINE));
+        for (state, participants, known, expected) in [
+            (NodeState::Alive, 0, EMPTY, Due::Finish),
+            (NodeState::Alive, 1, EMPTY, Due::Nothing),
+            (NodeState::Alive, 0, Known { open_rooms: 1, ..EMPTY }, Due::Nothing),
+            (NodeState::Alive, 0, Known { in_grace: true, ..EMPTY }, Due::Nothing),
+            (NodeState::Suspect, 0, EMPTY, Due::Nothing),
+            (NodeState::Lost, 0, EMPTY, Due::Nothing),
+        ] {
+            let mut node = node(steering, 0);
+            (node.state, node.report.participants) = (state, participants);
+            assert_eq!(due(&node, known, DEADLINE), Some(expected), "{state:?} {participants} {known:?}");
+        }
+    }
+
+    #[test]
+    fn a_drain_goes_on_while_a_node_that_lost_its_lease_asserts_its_rooms_again() {
+        let steering = as_plan(start(None, true, DEADLINE));
+        let report = |incarnation, seq, rooms| {
+            let mut report = Report { rooms, full: true, ..sample::numbered("a", incarnation, seq) };
+            report.steer(steering);
+            report
+        };
+        let mut view = sample::view(vec![report(1, 1, 1)]);
+        let open = |epoch, incarnation| {
+            let claim = sample::claim("a", epoch, ClaimState::Open);
+            sample::claimed("x", Claim { incarnation: Incarnation(incarnation), ..claim }, 0)
+        };
+        let released = Event::Released { key: sample::room("x"), epoch: Epoch(8) };
+        for (event, expected) in [
+            (open(7, 1), Due::Move),
+            (sample::reported(report(2, 1, 0)), Due::Nothing),
+            (open(8, 2), Due::Nothing),
+            (sample::reported(report(2, 2, 1)), Due::Move),
+            (sample::reported(report(2, 3, 0)), Due::Nothing),
+            (released, Due::Finish),
+        ] {
+            let told = format!("{event:?}");
+            view.apply(event, READY);
+            assert_eq!(
+                due_in(&view, READY),
+                [Running { node: sample::node("a"), plan: PLAN, due: expected }],
+                "{told}"
+            );
+        }
+        let elsewhere = (sample::node("a").bucket() + 1) % roost_proto::hash::BUCKETS;
+        view.see_run(elsewhere, &sample::run("r2"), READY);
+        assert_eq!(due_in(&view, READY)[0].due, Due::Nothing, "its rooms of that bucket are not asserted yet");
+        assert!(is_current(&view, &sample::node("a"), PLAN) && !is_current(&view, &sample::node("a"), PLAN + 1));
+        let cancelled = Steering { plan: PLAN + 1, ..as_plan(cancel(Some(&steering)).unwrap()) };
+        view.apply(Event::Steered { node: sample::node("a"), steering: cancelled }, READY);
+        assert!(!is_current(&view, &sample::node("a"), PLAN));
+    }
+
+    #[test]
+    fn rooms_with_few_participants_go_first_and_those_that_found_no_place_last() {
+        let room = |name: &str, participants| {
+            let mut view = sample::view(vec![Report {
+                changed: vec![sample::held(name, 7, participants)],
+                ..sample::report("a", "eu")
+            }]);
+            view.apply(sample::claimed(name, sample::claim("a", 7, ClaimState::Open), 0), READY);
+            let key = sample::room(name);
+            view.room(&key, READY).unwrap().view(&key)
+        };
+        let rooms =
+            vec![room("empty", 0), room("many", 9), room("stuck", 1), room("often", 1), room("b", 2), room("a", 2)];
+        let failures = BTreeMap::from([(sample::room("stuck"), 1), (sample::room("often"), 2)]);
+        let names: Vec<String> = in_order(rooms, &failures).iter().map(|key| key.room.to_string()).collect();
+        assert_eq!(names, ["a", "b", "many", "empty", "stuck", "often"]);
+    }
+
+    #[test]
     fn progress_is_what_is_left() {
         let steering = as_plan(start(None, true, DEADLINE));
-        let seen = progress(&node(steering, 3), DEADLINE - 1_001).unwrap();
+        let seen = progress(&node(steering, 3), 2, DEADLINE - 1_001).unwrap();
         assert_eq!((seen.state, seen.rooms_left, seen.participants_left), (DrainState::Running, 3, 9));
         assert_eq!((seen.deadline_s, seen.move_rooms), (2, true));
-        assert_eq!(progress(&node(steering, 3), DEADLINE + 5).unwrap().deadline_s, 0);
-        assert_eq!(progress(&node(as_plan((Mode::Serving, None)), 3), PLAN), None);
+        assert_eq!(progress(&node(steering, 0), 2, PLAN).unwrap().rooms_left, 2, "not asserted again yet");
+        let mut lost = node(steering, 3);
+        lost.state = NodeState::Lost;
+        for (open_rooms, left) in [(2, (2, 9)), (0, (0, 0))] {
+            let seen = progress(&lost, open_rooms, PLAN).unwrap();
+            assert_eq!((seen.rooms_left, seen.participants_left), left);
+        }
+        assert_eq!(progress(&node(steering, 3), 0, DEADLINE + 5).unwrap().deadline_s, 0);
+        assert_eq!(progress(&node(as_plan((Mode::Serving, None)), 3), 0, PLAN), None);
+    }
+
+    fn due_in(view: &View, now: Millis) -> Vec<Running> {
+        running(view, PLAN + SETTLED_AFTER_MS, now)
     }
 
     fn as_plan((mode, drain): Wanted) -> Steering {

@@ -84,6 +84,11 @@ impl Record {
         self.state == ClaimState::Granted && now >= self.until
     }
 
+    /// Whether it is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state == ClaimState::Open
+    }
+
     /// What it teaches of its namespace's sizes.
     pub(crate) fn lesson(&self) -> Lesson {
         match self.stage {

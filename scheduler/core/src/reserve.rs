@@ -132,6 +132,7 @@ struct Home {
     node: NodeId,
     incarnation: Incarnation,
     rooms: u32,
+    open: u32,
     reserved_milli: u64,
     is_changed: bool,
 }
@@ -161,6 +162,19 @@ impl Homes {
             changed.is_changed = true;
             self.changed.push(home);
         }
+    }
+
+    /// One room at the home opens, or is open no more.
+    pub fn open(&mut self, home: u32, was_open: bool, is_open: bool) {
+        let open = &mut self.homes[home as usize].open;
+        *open = *open + u32::from(is_open) - u32::from(was_open);
+    }
+
+    /// How many rooms are open at the node, whichever of its incarnations they belong to.
+    #[must_use]
+    pub fn open_rooms(&self, node: &NodeId) -> u32 {
+        let (first, last) = ((node.clone(), Incarnation(0)), (node.clone(), Incarnation(u64::MAX)));
+        self.by_incarnation.range(first..=last).map(|(_, home)| self.homes[*home as usize].open).sum()
     }
 
     /// The node's name.
@@ -198,7 +212,7 @@ impl Homes {
     }
 
     fn build(&mut self, node: &NodeId, incarnation: Incarnation) -> u32 {
-        let home = Home { node: node.clone(), incarnation, rooms: 0, reserved_milli: 0, is_changed: false };
+        let home = Home { node: node.clone(), incarnation, rooms: 0, open: 0, reserved_milli: 0, is_changed: false };
         let index = match self.free.pop() {
             Some(index) => {
                 self.homes[index as usize] = home;

@@ -126,6 +126,12 @@ impl Rooms {
         self.homes.reserved_milli(node, incarnation)
     }
 
+    /// How many rooms are open at the node, by what the store and the node told of each.
+    #[must_use]
+    pub fn open_at(&self, node: &NodeId) -> u32 {
+        self.homes.open_rooms(node)
+    }
+
     /// A node's incarnation on which something else is reserved than when it was taken last, and how much that is.
     pub(crate) fn take_changed(&mut self) -> Option<(NodeId, Incarnation, u64)> {
         self.homes.take_changed()
@@ -365,9 +371,10 @@ impl Rooms {
     /// Changes a room and all that follows from it.
     fn change(&mut self, slot: u32, now: Millis, change: impl FnOnce(&mut Record)) {
         let room = &mut self.slots[slot];
-        let (reserved_milli, lesson, due) = (room.reserved_milli, room.lesson(), room.due);
+        let (reserved_milli, lesson, due, was_open) = (room.reserved_milli, room.lesson(), room.due, room.is_open());
         change(room);
         room.age(now);
+        self.homes.open(room.home, was_open, room.is_open());
         self.homes.reserve(room.home, reserved_milli, room.reserved_milli);
         self.sizes.learn(room.space, lesson, room.lesson());
         self.steps.shift(slot, due, room.due);
@@ -380,8 +387,10 @@ impl Rooms {
             return;
         }
         self.homes.reserve(room.home, room.reserved_milli, 0);
+        self.homes.open(room.home, room.is_open(), false);
         let left = std::mem::replace(&mut room.home, self.homes.enter(node, incarnation));
         self.homes.leave(left);
+        self.homes.open(room.home, false, room.is_open());
         self.homes.reserve(room.home, 0, room.reserved_milli);
     }
 
@@ -419,6 +428,7 @@ impl Rooms {
         self.teach(key, slot);
         let room = &self.slots[slot];
         self.homes.reserve(room.home, room.reserved_milli, 0);
+        self.homes.open(room.home, room.is_open(), false);
         self.sizes.learn(room.space, room.lesson(), Lesson::Nothing);
         self.steps.shift(slot, room.due, 0);
         self.homes.leave(room.home);

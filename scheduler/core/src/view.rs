@@ -381,7 +381,7 @@ impl View {
             workers: report.workers.clone(),
             host: report.host,
             report_age_ms: now.since(node.seen()),
-            drain: drain::progress(node, store_ms),
+            drain: drain::progress(node, self.rooms.open_at(&report.node), store_ms),
         }
     }
 

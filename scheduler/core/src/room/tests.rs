@@ -147,6 +147,7 @@ impl Rooms {
     /// a tick has just passed.
     pub(crate) fn audit(&self, now: Millis) -> BTreeMap<(NodeId, Incarnation), u64> {
         let mut sums = BTreeMap::new();
+        let mut open: BTreeMap<NodeId, u32> = BTreeMap::new();
         for (key, slot) in &self.rooms {
             let room = &self.slots[*slot];
             let reserved_at = |time: Millis| {
@@ -161,8 +162,10 @@ impl Rooms {
             let is_over = room.is_expired(now) || now.since(room.since) >= EXPECT_MS;
             assert!(!is_over || room.reserved_milli == 0, "{key} {room:?}");
             let home = (self.homes.node(room.home).clone(), self.homes.incarnation(room.home));
+            *open.entry(home.0.clone()).or_default() += u32::from(room.is_open());
             *sums.entry(home).or_default() += u64::from(room.reserved_milli);
         }
+        assert!(open.iter().all(|(node, open)| self.open_at(node) == *open), "{open:?}");
         sums
     }
 
