@@ -6,12 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
 use roost_agent_core::cadence::Cadence;
-use roost_agent_core::hold::{Held, Holdings, OpenFailure};
+use roost_agent_core::hold::{Held, Holdings, Offer, OpenFailure};
 use roost_agent_core::lease::Lease;
 use roost_agent_core::runs::Runs;
 use roost_proto::id::{Incarnation, NodeId, PeerId, RoomKey};
 use roost_proto::report::{Host, Mode};
-use roost_proto::room::Run;
+use roost_proto::room::{Claim, ClaimState, Run};
 use roost_proto::steer::Steering;
 use roost_proto::time::Millis;
 use roost_store::operation::Holding;
@@ -116,6 +116,12 @@ impl Node {
         self.report_wanted.notify_one();
     }
 
+    /// What it is and holds.
+    #[cfg(test)]
+    pub(crate) fn into_state(self) -> State {
+        self.state.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // The cores change one thing at a time; what a panic left is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -212,6 +218,12 @@ impl State {
             self.steering = told;
         }
         is_news
+    }
+
+    /// The claim, if it says that a room is open at this node.
+    pub(crate) fn open_here(&self, claim: Option<&Claim>) -> Option<Offer> {
+        let claim = claim.filter(|claim| claim.node == self.node && claim.state == ClaimState::Open)?;
+        Some(Offer { incarnation: claim.incarnation, epoch: claim.epoch })
     }
 
     /// The claim as the store is asked about it; none before the store was reached.

@@ -15,20 +15,33 @@ pub struct Runs {
     /// The bucket that has the node's lease.
     own: u8,
     buckets: Vec<Sight>,
+    /// When the store answered a renewal last, or told all runs.
+    heard: Millis,
+    /// Since when it does not answer, and how long graces are: they stand still.
+    silent: Option<(Millis, u64)>,
 }
 
-/// A bucket's run, and since when the node knows of it.
+/// A bucket's run.
 #[derive(Debug, Clone)]
 struct Sight {
     run: Run,
+    /// When the node heard of it.
+    learned: Millis,
+    /// Since when its grace runs: from then on, and later by the time in which the store did not answer.
     since: Millis,
+}
+
+impl Sight {
+    fn new(run: Run, now: Millis) -> Self {
+        Self { run, learned: now, since: now }
+    }
 }
 
 impl Runs {
     /// Nothing is known yet; the node's lease is in bucket `own`.
     #[must_use]
     pub fn new(own: u8) -> Self {
-        Self { own, buckets: Vec::new() }
+        Self { own, buckets: Vec::new(), heard: Millis(0), silent: None }
     }
 
     /// The run that a bucket is believed to be in; none before the store was reached.
@@ -54,8 +67,9 @@ impl Runs {
         if runs.len() != usize::from(BUCKETS) {
             return false;
         }
+        self.answered(now);
         if self.buckets.is_empty() {
-            self.buckets = runs.into_iter().map(|run| Sight { run, since: now }).collect();
+            self.buckets = runs.into_iter().map(|run| Sight::new(run, now)).collect();
             return false;
         }
         let mut void = false;
@@ -72,7 +86,7 @@ impl Runs {
         let Some(known) = self.buckets.get_mut(usize::from(bucket)).filter(|known| known.run != run) else {
             return false;
         };
-        *known = Sight { run, since: now };
+        *known = Sight::new(run, now);
         // What the node knew of the bucket's run may be older than what it knows of its lease.
         let deadline = lease.deadline();
         let until = |lease: &Lease, holdings: &Holdings, bucket| {
@@ -93,8 +107,9 @@ impl Runs {
 
     /// The lease was renewed in answer to a request sent at `sent`, and with it the store told the runs of those buckets in
     /// which the node has rooms. A bucket of which nothing was told, because its server did not answer, keeps its rooms'
-    /// deadline. `None` is told by a scheduler that does not know the question: then the lease speaks for all. True if
-    /// there is a new run.
+    /// deadline. `None` is told by a scheduler that does not know the question: then the lease speaks for all. What was
+    /// asked before the node heard of a bucket's run may have been answered before that run, and is no news of another
+    /// one. True if there is a new run.
     pub fn renewed(
         &mut self,
         told: Option<Vec<(u8, Run)>>,
@@ -103,19 +118,20 @@ impl Runs {
         holdings: &mut Holdings,
         now: Millis,
     ) -> bool {
+        self.answered(now);
         let Some(told) = told else {
             (0..BUCKETS).for_each(|bucket| holdings.vouch(bucket, sent));
             return false;
         };
         let mut is_new = false;
         for (bucket, run) in told {
-            match self.get(bucket) {
-                Some(known) if *known == run => holdings.vouch(bucket, sent),
-                Some(_) => {
+            match self.buckets.get(usize::from(bucket)) {
+                Some(known) if known.run == run => holdings.vouch(bucket, sent),
+                Some(known) if known.learned < sent => {
                     self.hear(bucket, run, lease, holdings, now);
                     is_new = true;
                 }
-                None => {}
+                _ => {}
             }
         }
         is_new
@@ -138,14 +154,21 @@ impl Runs {
         }
     }
 
-    /// The store does not answer: graces that are not over begin anew. While it refuses others, those go
-    /// on admitting (rule 14), and cannot assert what they hold.
-    pub fn unheard(&mut self, lease_ms: u64, replaced_ms: u64, now: Millis) {
-        for bucket in 0..BUCKETS {
-            let is_running = self.grace_left_ms(bucket, lease_ms, replaced_ms, now) > 0;
-            if let Some(sight) = self.buckets.get_mut(usize::from(bucket)).filter(|_| is_running) {
-                sight.since = now;
-            }
+    /// The store does not answer: graces stand still from its last answer to the next one. While it refuses others, those
+    /// go on admitting (rule 14), and cannot assert what they hold. A store whose servers may be `replaced_ms` is never
+    /// trusted so: there a grace goes on.
+    pub fn unheard(&mut self, lease_ms: u64, replaced_ms: u64) {
+        if replaced_ms == 0 {
+            self.silent.get_or_insert((self.heard, grace_ms(lease_ms, 0)));
+        }
+    }
+
+    /// The store answers: graces that were not over go on.
+    fn answered(&mut self, now: Millis) {
+        self.heard = now;
+        let Some((silent, length)) = self.silent.take() else { return };
+        for sight in self.buckets.iter_mut().filter(|sight| silent.since(sight.since) < length) {
+            sight.since = sight.since.plus(now.since(silent.max(sight.since)));
         }
     }
 
@@ -154,12 +177,17 @@ impl Runs {
     /// replaced may go on answering.
     #[must_use]
     pub fn grace_left_ms(&self, bucket: u8, lease_ms: u64, replaced_ms: u64, now: Millis) -> u64 {
-        let length = lease_ms.max(LEASE_MS) + REPORT_INTERVAL_MS.max(replaced_ms);
+        let length = grace_ms(lease_ms, replaced_ms);
+        let until = self.silent.map_or(now, |(silent, _)| silent.min(now));
         match self.buckets.get(usize::from(bucket)) {
-            Some(sight) => length.saturating_sub(now.since(sight.since)),
+            Some(sight) => length.saturating_sub(until.since(sight.since)),
             None => length,
         }
     }
+}
+
+fn grace_ms(lease_ms: u64, replaced_ms: u64) -> u64 {
+    lease_ms.max(LEASE_MS) + REPORT_INTERVAL_MS.max(replaced_ms)
 }
 
 #[cfg(test)]
@@ -229,9 +257,46 @@ mod tests {
         assert_eq!(node.runs.grace_left_ms(2, 60_000, 0, Millis(6_000)), 61_000);
         node.hear(2, "second", Millis(8_000));
         assert_eq!(left(&node, 2, 0, 11_000), 0, "the same run begins nothing");
-        node.hear(3, "second", Millis(10_000));
-        node.runs.unheard(3_000, 0, Millis(12_000));
-        assert_eq!((left(&node, 2, 0, 12_000), left(&node, 3, 0, 12_000)), (0, 5_000), "what is over stays over");
+    }
+
+    #[test]
+    fn while_the_store_does_not_answer_a_grace_stands_still_and_one_that_is_over_stays_so() {
+        let mut node = Node::with_rooms_everywhere();
+        let left = |node: &Node, now| [2, 3, 4].map(|bucket| node.runs.grace_left_ms(bucket, LEASE_MS, 0, Millis(now)));
+        node.hear(2, "second", Millis(10_000));
+        node.renewed(&[], Millis(12_000));
+        node.runs.unheard(LEASE_MS, 0);
+        node.hear(3, "second", Millis(13_000));
+        node.runs.unheard(LEASE_MS, 0);
+        assert_eq!(left(&node, 60_000), [3_000, 5_000, 0]);
+        node.hear_each(&[(2, "second"), (3, "second")], Millis(60_000));
+        assert_eq!(left(&node, 62_000), [1_000, 3_000, 0]);
+        node.runs.unheard(LEASE_MS, 1_000);
+        assert_eq!(left(&node, 64_000), [0, 1_000, 0], "where no refusal counts nothing stands still");
+    }
+
+    #[test]
+    fn a_grace_ends_also_if_a_renewal_is_lost_now_and_then() {
+        let mut node = Node::with_rooms_everywhere();
+        node.hear(2, "second", Millis(10_000));
+        for second in (10..30).filter(|second| second % 4 != 0) {
+            node.renewed(&[(2, "second")], Millis(second * 1_000));
+            if second % 4 == 3 {
+                node.runs.unheard(LEASE_MS, 0);
+            }
+        }
+        assert_eq!(node.runs.grace_left_ms(2, LEASE_MS, 0, Millis(29_000)), 0);
+    }
+
+    #[test]
+    fn a_renewal_that_was_sent_before_a_run_was_heard_of_leads_back_to_no_other() {
+        let mut node = Node::with_rooms_everywhere();
+        node.hear(2, "second", Millis(2_100));
+        let before = node.holdings.clone();
+        assert!(!node.renewed(&[(2, "first")], Millis(2_000)));
+        assert_eq!(node.runs.get(2), Some(&Run("second".into())));
+        assert!(before.iter().eq(node.holdings.iter()));
+        assert!(node.renewed(&[(2, "third")], Millis(2_200)));
     }
 
     #[test]
@@ -321,6 +386,13 @@ mod tests {
 
         fn hear(&mut self, bucket: u8, run: &str, now: Millis) -> bool {
             self.runs.hear(bucket, Run(run.into()), &mut self.lease, &mut self.holdings, now)
+        }
+
+        /// Tells all runs: these, and the first of all others.
+        fn hear_each(&mut self, runs: &[(u8, &str)], now: Millis) {
+            let told = |bucket| runs.iter().find(|(number, _)| *number == bucket).map_or("first", |(_, run)| *run);
+            let runs = (0..BUCKETS).map(|bucket| Run(told(bucket).into())).collect();
+            assert!(!self.runs.hear_all(runs, &mut self.lease, &mut self.holdings, now));
         }
 
         fn hear_all(&mut self, run: &str, now: Millis) -> bool {

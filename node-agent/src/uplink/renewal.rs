@@ -83,7 +83,7 @@ impl Renewal {
                 Err(Trouble::Store(error)) => {
                     self.tell(&error, &mut trouble);
                     let replaced_ms = self.store.replaced_ms();
-                    self.node.with(|state, now| state.runs.unheard(state.lease.lease_ms(), replaced_ms, now));
+                    self.node.with(|state, _| state.runs.unheard(state.lease.lease_ms(), replaced_ms));
                     let refused = matches!(error, StoreError::Refused { .. });
                     sleep(if refused { REFUSED_AGAIN } else { pace.next() }).await;
                     if let Err(error) = self.reconnect().await {

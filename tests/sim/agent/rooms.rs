@@ -12,6 +12,8 @@ use crate::wire::{Timer, Wire};
 
 const PAUSE_MS: u64 = 50;
 const LONGEST_PAUSE_MS: u64 = 2_000;
+/// A grace may stand still, with little of it left.
+const LOOK_AGAIN_MS: u64 = 100;
 
 /// Goes through what is to be said, again and again until nothing is left.
 #[derive(Debug, Default)]
@@ -123,7 +125,7 @@ impl Agent {
     pub(super) fn confirm_due(&mut self, wire: &mut Wire) {
         match self.holdings.provisional().map(|held| self.grace_left_ms(&held, wire)).min() {
             Some(0) => self.assert_wanted(wire),
-            Some(left) => wire.timer(self.place, self.life, left, Timer::Confirm),
+            Some(left) => wire.timer(self.place, self.life, left.max(LOOK_AGAIN_MS), Timer::Confirm),
             None => {}
         }
     }

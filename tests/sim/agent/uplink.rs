@@ -99,7 +99,7 @@ impl Agent {
                 self.renew_answered(incarnation, answer, sent, wire);
             }
             (call, answer) => {
-                self.runs.unheard(self.lease.lease_ms(), 0, self.now(wire.now));
+                self.runs.unheard(self.lease.lease_ms(), 0);
                 if let Call::Renew { incarnation, sent } = call {
                     let now = self.now(wire.now);
                     self.check_lease(wire);
