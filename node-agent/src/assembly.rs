@@ -37,6 +37,7 @@ use crate::report::Reporter;
 use crate::signaling::{Limits as Patience, RoomSettings, Rooms};
 use crate::uplink::assertion::Assertion;
 use crate::uplink::commands::Commands;
+use crate::uplink::lost::LostRooms;
 use crate::uplink::moving::Moving;
 use crate::uplink::pace::random;
 use crate::uplink::renewal::Renewal;
@@ -109,20 +110,20 @@ impl Parts {
     pub(crate) fn spawn_tasks(&self, ends: mpsc::Receiver<(RoomKey, Epoch)>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(release::run(self.node.clone(), self.store.clone()));
+        let (lost, search) = LostRooms::new(self.node.id.clone(), self.directory.clone(), self.inside.clone());
+        tasks.spawn(search.run());
         let assertion = Assertion {
             node: self.node.clone(),
             store: self.store.clone(),
-            directory: self.directory.clone(),
-            inside: self.inside.clone(),
+            lost: lost.clone(),
             metrics: self.metrics.clone(),
-            raised: None,
         };
         tasks.spawn(assertion.run());
         let moving = Moving {
             node: self.node.clone(),
             store: self.store.clone(),
-            directory: self.directory.clone(),
             inside: self.inside.clone(),
+            lost,
             keys: self.config.keys.clone(),
             metrics: self.metrics.clone(),
         };

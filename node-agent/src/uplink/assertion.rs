@@ -1,10 +1,11 @@
 //! Asserts the node's rooms again after a lapse, or in a new run of the store, and confirms what it could assert only
 //! provisionally (rules 9 and 16 to 20).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use tokio::time::{sleep, timeout};
 
 use roost_agent_core::hold::{Held, Hold, Offer};
@@ -15,31 +16,36 @@ use roost_proto::time::Millis;
 use roost_store::operation::{Assert, Asserted, Raise, Right};
 use roost_store::{NodeStore, StoreError};
 
-use super::lost;
+use super::lost::LostRooms;
 use super::pace::Pace;
 use crate::clock;
-use crate::door::lookup::Directory;
-use crate::inside::Inside;
 use crate::metrics::AgentMetrics;
 use crate::node::{Node, State};
 use roost_server::telemetry::causes;
 
-/// How many are on their way at once.
-const AT_ONCE: usize = 16;
+/// How many of one bucket are on their way at once.
+const AT_ONCE: usize = 4;
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// A grace that ends is looked at again not sooner than this.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Asserts what is wanted.
 #[derive(Debug)]
 pub(crate) struct Assertion {
     pub(crate) node: Arc<Node>,
     pub(crate) store: Arc<dyn NodeStore>,
-    pub(crate) directory: Arc<dyn Directory>,
-    pub(crate) inside: Arc<dyn Inside>,
+    pub(crate) lost: LostRooms,
     pub(crate) metrics: Arc<AgentMetrics>,
-    /// The incarnation for which the highest epochs were posted, and the runs in which they were.
-    pub(crate) raised: Option<(Incarnation, Vec<Run>)>,
+}
+
+/// The incarnation for which a bucket's highest epoch was posted, and the run in which it was.
+type Mark = (Incarnation, Run);
+
+/// One bucket of the store. Each goes its own way: one that cannot be reached holds up no other.
+#[derive(Debug)]
+struct Part {
+    bucket: u8,
+    raised: Option<Mark>,
 }
 
 /// A room, and what the store is asked about it.
@@ -66,14 +72,17 @@ enum Outcome {
 
 impl Assertion {
     /// Asserts whenever there is something to assert, for ever.
-    pub(crate) async fn run(mut self) {
-        let mut pace = Pace::default();
+    pub(crate) async fn run(self) {
+        let mut idle: Vec<Part> = (0..BUCKETS).map(|bucket| Part { bucket, raised: None }).collect();
+        let mut busy = FuturesUnordered::new();
         loop {
-            self.until_wanted().await;
-            while !self.assert_all().await {
-                sleep(pace.next()).await;
+            let asked: BTreeSet<u8> = self.asks().iter().map(|ask| ask.held.room.bucket()).collect();
+            let is_due = |part: &mut Part| asked.contains(&part.bucket) || self.to_raise(part).is_some();
+            busy.extend(idle.extract_if(.., is_due).map(|part| self.assert_in(part)));
+            tokio::select! {
+                Some(part) = busy.next() => idle.push(part),
+                () = self.until_wanted() => {}
             }
-            pace.reset();
         }
     }
 
@@ -89,25 +98,26 @@ impl Assertion {
         }
     }
 
-    /// Asks once for each room. True if nothing is left, or nothing can be done before the next registration.
-    async fn assert_all(&mut self) -> bool {
-        let (is_registered, raised) = self.node.with(|state, _| {
-            let incarnation = state.lease.incarnation();
-            (incarnation.is_some(), incarnation.map(|incarnation| (incarnation, state.runs.all())))
-        });
-        if !is_registered {
-            return true;
+    /// Asserts the rooms of one bucket, until nothing is left or nothing can be done before the next registration.
+    async fn assert_in(&self, mut part: Part) -> Part {
+        let mut pace = Pace::default();
+        while !self.assert_once(&mut part).await {
+            sleep(pace.next()).await;
         }
-        if self.raised != raised {
-            if !self.raise_all().await {
+        part
+    }
+
+    /// Asks once for each room of a bucket, after its highest epoch was posted. True if nothing is left.
+    async fn assert_once(&self, part: &mut Part) -> bool {
+        if let Some((mark, raise)) = self.to_raise(part) {
+            if !self.raise(raise).await {
                 return false;
             }
-            self.raised = raised;
+            part.raised = Some(mark);
         }
-        let asks = self.asks();
-        let this = &*self;
-        stream::iter(asks).for_each_concurrent(AT_ONCE, |ask| this.assert(ask)).await;
-        self.asks().is_empty()
+        let asks = || self.asks().into_iter().filter(|ask| ask.held.room.bucket() == part.bucket).collect::<Vec<_>>();
+        stream::iter(asks()).for_each_concurrent(AT_ONCE, |ask| self.assert(ask)).await;
+        asks().is_empty() && self.to_raise(part).is_none()
     }
 
     /// What is to be asked at this moment.
@@ -129,45 +139,44 @@ impl Assertion {
         })
     }
 
-    /// Posts the highest epoch that this node knows of each bucket, before anything is asserted there (rule 20).
-    async fn raise_all(&self) -> bool {
-        let raises: Vec<Raise> = self.node.with(|state, _| {
-            let known = |bucket: u8| (state.holdings.highest_epoch(bucket), state.run(bucket));
-            let raise = |bucket: u8| match known(bucket) {
-                (epoch, Some(run)) if epoch > Epoch(0) => Some(Raise { bucket, run, epoch }),
-                _ => None,
-            };
-            (0..BUCKETS).filter_map(raise).collect()
-        });
-        for raise in raises {
-            match timeout(ANSWER_WITHIN, self.store.raise(raise)).await {
-                // A new run is learned of with the next call that needs it.
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => {
-                    tracing::debug!(error = %causes(&error), "the store did not take an epoch");
-                    return false;
-                }
-                Err(_) => return false,
+    /// The highest epoch that this node knows of a bucket, if it is still to be posted before anything is asserted there
+    /// (rule 20).
+    fn to_raise(&self, part: &Part) -> Option<(Mark, Raise)> {
+        let bucket = part.bucket;
+        self.node.with(|state, _| {
+            let epoch = Some(state.holdings.highest_epoch(bucket)).filter(|epoch| *epoch > Epoch(0))?;
+            let mark = (state.lease.incarnation()?, state.run(bucket)?);
+            let raise = Raise { bucket, run: mark.1.clone(), epoch };
+            (part.raised.as_ref() != Some(&mark)).then_some((mark, raise))
+        })
+    }
+
+    async fn raise(&self, raise: Raise) -> bool {
+        match timeout(ANSWER_WITHIN, self.store.raise(raise)).await {
+            // A new run is learned of with the next call that needs it.
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => {
+                tracing::debug!(error = %causes(&error), "the store did not take an epoch");
+                false
             }
+            Err(_) => false,
         }
-        true
     }
 
     async fn assert(&self, ask: Ask) {
         let (sent, bucket) = (clock::now(), ask.held.room.bucket());
         let answer = timeout(ANSWER_WITHIN, self.store.assert(ask.asked.clone())).await;
         let answer = answer.unwrap_or_else(|_| Err(StoreError::Unknown { reason: "no answer in time".to_owned() }));
-        let held = &ask.held;
         match self.node.with(|state, now| settle(state, &ask, answer, sent, now)) {
             Outcome::Held { epoch, provisional } => {
                 if ask.asked.right != Right::Confirming {
                     self.metrics.rooms_asserted.inc();
                 }
-                tracing::info!(room = %held.room, before = %held.epoch, %epoch, provisional, "the room is this node's again");
+                tracing::info!(room = %ask.held.room, before = %ask.held.epoch, %epoch, provisional, "the room is this node's again");
             }
             Outcome::Lost(hold) => {
                 self.metrics.rooms_lost.inc();
-                self.send_away(held, &hold).await;
+                self.lost.send_home(ask.held.room, hold, 1);
             }
             Outcome::NewRun => {
                 tracing::debug!(bucket, "the bucket's run is another one");
@@ -176,16 +185,8 @@ impl Assertion {
             }
             Outcome::Again => {}
             Outcome::Failed(error) => {
-                tracing::debug!(room = %held.room, error = %causes(&error), "the store did not take an assertion");
+                tracing::debug!(room = %ask.held.room, error = %causes(&error), "the store did not take an assertion");
             }
-        }
-    }
-
-    /// The room is another node's: its participants go there.
-    async fn send_away(&self, held: &Held, hold: &Hold) {
-        let (room, inside) = (&held.room, &*self.inside);
-        if lost::send_home(&self.node.id, &*self.directory, inside, room, hold).await.is_err() {
-            lost::send_away(inside, room, hold);
         }
     }
 }

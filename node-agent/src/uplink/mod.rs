@@ -2,7 +2,7 @@
 
 pub(crate) mod assertion;
 pub(crate) mod commands;
-mod lost;
+pub(crate) mod lost;
 pub(crate) mod moving;
 pub(crate) mod pace;
 pub(crate) mod redis;

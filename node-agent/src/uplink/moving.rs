@@ -15,9 +15,9 @@ use roost_server::{ClusterKeys, Ticket};
 use roost_store::operation::{HandOver, HandedOver};
 use roost_store::{NodeStore, StoreError};
 
-use super::lost;
+use super::lost::LostRooms;
 use super::pace::{Pace, random};
-use crate::door::lookup::{Directory, Found};
+use crate::door::lookup::Found;
 use crate::inside::{Goodbye, Inside};
 use crate::metrics::AgentMetrics;
 use crate::node::Node;
@@ -34,8 +34,8 @@ const LOOKUPS: u32 = 20;
 pub(crate) struct Moving {
     pub(crate) node: Arc<Node>,
     pub(crate) store: Arc<dyn NodeStore>,
-    pub(crate) directory: Arc<dyn Directory>,
     pub(crate) inside: Arc<dyn Inside>,
+    pub(crate) lost: LostRooms,
     /// None: there are no tickets here.
     pub(crate) keys: Option<ClusterKeys>,
     pub(crate) metrics: Arc<AgentMetrics>,
@@ -45,10 +45,9 @@ impl Moving {
     /// Hands over whenever there is something to hand over, for ever.
     pub(crate) async fn run(self) {
         let mut pace = Pace::default();
-        let mut doubtful = Vec::new();
         loop {
             self.node.move_wanted.notified().await;
-            while !self.hand_over_all(&mut doubtful).await {
+            while !self.hand_over_all().await {
                 sleep(pace.next()).await;
             }
             pace.reset();
@@ -56,15 +55,11 @@ impl Moving {
     }
 
     /// Asks once for each room. True if nothing is left.
-    async fn hand_over_all(&self, doubtful: &mut Vec<(Doubtful, u32)>) -> bool {
-        let moves = self.node.with(|state, _| {
-            doubtful.extend(state.holdings.take_doubtful().into_iter().map(|room| (room, LOOKUPS)));
-            state.holdings.moves()
-        });
+    async fn hand_over_all(&self) -> bool {
+        let (moves, doubtful) = self.node.with(|state, _| (state.holdings.moves(), state.holdings.take_doubtful()));
+        doubtful.into_iter().for_each(|Doubtful { room, hold }| self.lost.send_home(room, hold, LOOKUPS));
         stream::iter(moves).for_each_concurrent(AT_ONCE, |asked| self.hand_over(asked)).await;
-        let left = stream::iter(std::mem::take(doubtful)).map(|(room, lookups)| self.send_home(room, lookups));
-        *doubtful = left.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
-        doubtful.is_empty() && self.node.with(|state, _| state.holdings.moves().is_empty())
+        self.node.with(|state, _| state.holdings.moves().is_empty())
     }
 
     async fn hand_over(&self, Move { held, to, guests }: Move) {
@@ -82,13 +77,13 @@ impl Moving {
                 if let Some(hold) = self.node.with(|state, _| state.holdings.moved(&held, epoch)) {
                     self.metrics.rooms_moved.inc();
                     tracing::info!(room = %held.room, node = %to.node, %epoch, "the room was moved: its participants go there");
-                    self.send_on(&held.room, &hold, to, epoch).await;
+                    self.send_on(held.room, hold, to, epoch);
                 }
             }
             Ok(Ok(HandedOver::No { .. })) => {
                 if let Some(hold) = self.node.with(|state, _| state.holdings.move_refused(&held)) {
                     self.metrics.rooms_lost.inc();
-                    self.send_home_or_away(&held.room, &hold).await;
+                    self.lost.send_home(held.room, hold, 1);
                 }
             }
             Ok(Ok(HandedOver::NewRun { run })) => {
@@ -107,11 +102,11 @@ impl Moving {
     }
 
     /// The room is granted there already: nobody is without a home.
-    async fn send_on(&self, room: &RoomKey, hold: &Hold, to: Target, epoch: Epoch) {
-        let Some(ticket) = self.ticket(room, &to, epoch) else { return self.send_home_or_away(room, hold).await };
+    fn send_on(&self, room: RoomKey, hold: Hold, to: Target, epoch: Epoch) {
+        let Some(ticket) = self.ticket(&room, &to, epoch) else { return self.lost.send_home(room, hold, 1) };
         let Target { node, signaling_url, .. } = to;
         let found = Found { node, signaling_url, epoch, ticket, offer: None };
-        self.inside.close(room, hold.opened_as, Goodbye::Moved(found));
+        self.inside.close(&room, hold.opened_as, Goodbye::Moved(found));
     }
 
     /// As a lookup would give; the store has just said that it would.
@@ -127,25 +122,5 @@ impl Moving {
             expires_store_ms: store_ms + TICKET_LIFE_MS,
             id: format!("{:016x}", random()),
         }))
-    }
-
-    async fn send_home_or_away(&self, room: &RoomKey, hold: &Hold) {
-        let inside = &*self.inside;
-        if lost::send_home(&self.node.id, &*self.directory, inside, room, hold).await.is_err() {
-            lost::send_away(inside, room, hold);
-        }
-    }
-
-    /// Gives the room back if its home is to be looked up again.
-    async fn send_home(&self, doubtful: Doubtful, lookups: u32) -> Option<(Doubtful, u32)> {
-        let (room, hold, inside) = (&doubtful.room, &doubtful.hold, &*self.inside);
-        match lost::send_home(&self.node.id, &*self.directory, inside, room, hold).await {
-            Ok(()) => None,
-            Err(Some(problem)) if problem.code.retryable() && lookups > 1 => Some((doubtful, lookups - 1)),
-            Err(_) => {
-                lost::send_away(inside, room, hold);
-                None
-            }
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! Lease, reports, assertions, releases and commands against a real store in memory.
 
+mod held_up;
 mod moving;
 
 use std::path::Path;
@@ -26,6 +27,7 @@ use roost_store::{EmbeddedStore, NodeStore, Store};
 
 use super::assertion::Assertion;
 use super::commands::Commands;
+use super::lost::LostRooms;
 use super::moving::Moving;
 use super::release;
 use super::renewal::Renewal;
@@ -240,29 +242,31 @@ impl Agent {
     }
 
     fn start(&self) -> JoinSet<()> {
-        let (node, store, inside) = (self.node.clone(), self.store.clone(), self.inside.clone());
+        self.start_with(self.store.clone(), Arc::new(There))
+    }
+
+    fn start_with(&self, store: Arc<dyn NodeStore>, directory: Arc<dyn Directory>) -> JoinSet<()> {
+        let (node, inside) = (self.node.clone(), self.inside.clone());
         let metrics = self.metrics.clone();
-        let renewal = self.renewal();
+        let renewal = Renewal { store: store.clone(), ..self.renewal() };
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             renewal.run().await;
         });
         tasks.spawn(release::run(node.clone(), store.clone()));
-        let directory = Arc::new(There);
+        let (lost, search) = LostRooms::new(node.id.clone(), directory, inside.clone());
+        tasks.spawn(search.run());
         let moving = Moving {
             node: node.clone(),
             store: store.clone(),
-            directory: directory.clone(),
             inside: inside.clone(),
+            lost: lost.clone(),
             keys: Some(ClusterKeys::dev()),
             metrics: metrics.clone(),
         };
         tasks.spawn(moving.run());
-        let (inside_too, metrics_too) = (inside.clone(), metrics.clone());
-        tasks.spawn(
-            Assertion { node: node.clone(), store: store.clone(), directory, inside, metrics, raised: None }.run(),
-        );
-        tasks.spawn(Commands { node, store, inside: inside_too, metrics: metrics_too }.run());
+        tasks.spawn(Assertion { node: node.clone(), store: store.clone(), lost, metrics: metrics.clone() }.run());
+        tasks.spawn(Commands { node, store, inside, metrics }.run());
         tasks
     }
 

@@ -16,7 +16,7 @@ use roost_agent_core::runs::Runs;
 use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
 use roost_proto::room::{Claim, Run};
 use roost_proto::time::Millis;
-use roost_store::operation::{Assert, Holding, NodeOperation, Raise};
+use roost_store::operation::{Assert, Holding, NodeOperation};
 
 use crate::message::{Ask, Body, Said, Ticket};
 use crate::wire::{Clock, Place, Timer, Wire};
@@ -47,9 +47,8 @@ pub(crate) struct Agent {
     assertion: rooms::Round,
     release: rooms::Round,
     moving: rooms::Round,
-    /// The incarnation for which the highest epochs were posted, and the runs in which they were.
-    raised: Option<(Incarnation, Vec<Run>)>,
-    raises: Vec<Raise>,
+    /// The incarnation for which each bucket's highest epoch was posted, and the run in which it was.
+    raised: BTreeMap<u8, (Incarnation, Run)>,
     /// Who waits for a room to be opened.
     waiting: BTreeMap<RoomKey, Vec<(Place, u64, Ticket)>>,
     /// Who was let in, by a number: the room as it was opened.
@@ -65,7 +64,7 @@ pub(crate) struct Agent {
 #[derive(Debug, Clone)]
 enum Purpose {
     Beat(uplink::Call),
-    Raise,
+    Raise(u8, (Incarnation, Run)),
     Assert(Held, Assert, Millis),
     Release(Held),
     Move(Held),
@@ -98,8 +97,7 @@ impl Agent {
             assertion: rooms::Round::default(),
             release: rooms::Round::default(),
             moving: rooms::Round::default(),
-            raised: None,
-            raises: Vec::new(),
+            raised: BTreeMap::new(),
             waiting: BTreeMap::new(),
             guests: BTreeMap::new(),
             links: Vec::new(),
@@ -189,7 +187,7 @@ impl Agent {
     ) {
         match purpose {
             Purpose::Beat(call) => self.beat_answered(call, answer, wire),
-            Purpose::Raise => self.raise_answered(answer, wire),
+            Purpose::Raise(bucket, mark) => self.raise_answered(bucket, mark, &answer, wire),
             Purpose::Assert(held, asked, sent) => self.assert_answered(&held, (&asked, sent), answer, wire),
             Purpose::Release(held) => self.release_answered(&held, answer, wire),
             Purpose::Move(held) => self.move_answered(&held, answer, wire),

@@ -3,7 +3,7 @@
 use roost_agent_core::hold::{Held, Offer};
 use roost_proto::hash::BUCKETS;
 use roost_proto::id::{Epoch, Incarnation};
-use roost_proto::room::ClaimState;
+use roost_proto::room::{ClaimState, Run};
 use roost_proto::time::Millis;
 use roost_store::operation::{Assert, Asserted, NodeAnswer, NodeOperation, Raise, Raised, Released, Right};
 
@@ -57,47 +57,55 @@ impl Agent {
         }
     }
 
-    /// Asks once for each room, after the highest epochs were posted.
+    /// Asks once for each room, after the highest epoch of its bucket was posted.
     pub(super) fn assert_again(&mut self, wire: &mut Wire) {
         let Some(incarnation) = self.lease.incarnation() else { return self.assert_ended(wire) };
-        if self.raised.as_ref() == Some(&(incarnation, self.runs.all())) {
-            return self.assert_all(incarnation, wire);
-        }
-        let raise = |bucket: u8| {
-            let epoch = self.holdings.highest_epoch(bucket);
-            (epoch > Epoch(0)).then(|| Some(Raise { bucket, run: self.run(bucket)?, epoch }))?
-        };
-        self.raises = (0..BUCKETS).rev().filter_map(raise).collect();
-        self.raise_next(wire);
-    }
-
-    fn raise_next(&mut self, wire: &mut Wire) {
-        let Some(incarnation) = self.lease.incarnation() else { return self.assert_ended(wire) };
-        match self.raises.pop() {
-            Some(raise) => self.ask(NodeOperation::Raise(raise), Purpose::Raise, ANSWER_WITHIN_MS, wire),
-            None => {
-                self.raised = Some((incarnation, self.runs.all()));
-                self.assert_all(incarnation, wire);
-            }
-        }
-    }
-
-    pub(super) fn raise_answered(&mut self, answer: Result<NodeAnswer, Silence>, wire: &mut Wire) {
-        match answer {
-            Ok(NodeAnswer::Raised(Raised::Yes | Raised::NewRun { .. })) => self.raise_next(wire),
-            _ => self.assert_later(wire),
-        }
-    }
-
-    fn assert_all(&mut self, incarnation: Incarnation, wire: &mut Wire) {
+        let raises = self.raises(incarnation);
         let asks = self.asks(incarnation, wire);
-        self.assertion.on_the_way = asks.len();
+        let is_held_back = |held: &Held| raises.iter().any(|raise| raise.bucket == held.room.bucket());
+        let asks: Vec<_> = asks.into_iter().filter(|(held, _)| !is_held_back(held)).collect();
+        self.assertion.on_the_way = raises.len();
+        for raise in raises {
+            let purpose = Purpose::Raise(raise.bucket, (incarnation, raise.run.clone()));
+            self.ask(NodeOperation::Raise(raise), purpose, ANSWER_WITHIN_MS, wire);
+        }
+        self.assert_each(asks, wire);
+        if self.assertion.on_the_way == 0 {
+            self.assert_ended(wire);
+        }
+    }
+
+    /// The highest epochs that are still to be posted (rule 20).
+    fn raises(&self, incarnation: Incarnation) -> Vec<Raise> {
+        let raise = |bucket: u8| {
+            let (run, epoch) = (self.run(bucket)?, self.holdings.highest_epoch(bucket));
+            let is_raised = self.raised.get(&bucket) == Some(&(incarnation, run.clone()));
+            (epoch > Epoch(0) && !is_raised).then_some(Raise { bucket, run, epoch })
+        };
+        (0..BUCKETS).filter_map(raise).collect()
+    }
+
+    pub(super) fn raise_answered(
+        &mut self,
+        bucket: u8,
+        mark: (Incarnation, Run),
+        answer: &Result<NodeAnswer, Silence>,
+        wire: &mut Wire,
+    ) {
+        if matches!(answer, Ok(NodeAnswer::Raised(Raised::Yes | Raised::NewRun { .. }))) {
+            self.raised.insert(bucket, mark);
+            let asks = self.lease.incarnation().map(|incarnation| self.asks(incarnation, wire)).unwrap_or_default();
+            let asks = asks.into_iter().filter(|(held, _)| held.room.bucket() == bucket).collect();
+            self.assert_each(asks, wire);
+        }
+        self.one_answered(wire);
+    }
+
+    fn assert_each(&mut self, asks: Vec<(Held, Assert)>, wire: &mut Wire) {
+        self.assertion.on_the_way += asks.len();
         for (held, assert) in asks {
             let purpose = Purpose::Assert(held, assert.clone(), self.now(wire.now));
             self.ask(NodeOperation::Assert(assert), purpose, ANSWER_WITHIN_MS, wire);
-        }
-        if self.assertion.on_the_way == 0 {
-            self.assert_ended(wire);
         }
     }
 
@@ -159,11 +167,18 @@ impl Agent {
             }
             _ => {}
         }
+        self.one_answered(wire);
+    }
+
+    /// The round is over with the last answer.
+    fn one_answered(&mut self, wire: &mut Wire) {
         self.assertion.on_the_way -= 1;
         if self.assertion.on_the_way > 0 {
             return;
         }
-        let is_left = self.lease.incarnation().is_some_and(|incarnation| !self.asks(incarnation, wire).is_empty());
+        let is_left = self.lease.incarnation().is_some_and(|incarnation| {
+            !self.asks(incarnation, wire).is_empty() || !self.raises(incarnation).is_empty()
+        });
         if is_left { self.assert_later(wire) } else { self.assert_ended(wire) }
     }
 
