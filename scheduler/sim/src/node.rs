@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use roost_agent_core::cadence::Cadence;
 use roost_agent_core::hold::{Holdings, Offer, Verdict};
 use roost_agent_core::lease::{LEASE_MS, Lease, REPORT_INTERVAL_MS};
+use roost_agent_core::runs::Runs;
 use roost_agent_core::sample::{Cpu, HostSample, Sampler, Traffic, Usage};
 use roost_proto::WIRE_VERSION;
 use roost_proto::error::Reason;
@@ -28,6 +29,7 @@ const MOST_BPS: u64 = 20_000_000_000_000;
 pub(crate) struct SimNode {
     pub(crate) lease: Lease,
     pub(crate) holdings: Holdings,
+    pub(crate) runs: Runs,
     pub(crate) cadence: Cadence,
     pub(crate) mode: Mode,
     /// Participants inside.
@@ -86,6 +88,7 @@ impl SimNode {
         Self {
             lease: Lease::new(LEASE_MS),
             holdings: Holdings::default(),
+            runs: Runs::new(plan.id.bucket()),
             cadence: Cadence::new(begin),
             mode: plan.mode,
             guests: 0,

@@ -269,10 +269,12 @@ impl<'a> World<'a> {
     }
 
     fn renewed(&mut self, node: usize, incarnation: Incarnation, renewed: Renewed, sent: Millis) {
-        let node = &mut self.nodes[node];
+        let (node, now) = (&mut self.nodes[node], self.now);
         match renewed {
             Renewed::Yes { store_ms, .. } => {
-                node.lease.renewed(incarnation, store_ms, sent, self.now);
+                node.lease.renewed(incarnation, store_ms, sent, now);
+                // The one run of this store goes on in all buckets.
+                node.runs.renewed(None, sent, &mut node.lease, &mut node.holdings, now);
                 node.cadence.answered();
             }
             Renewed::Lapsed | Renewed::NewRun { .. } => node.cadence.failed(self.now),
