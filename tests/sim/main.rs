@@ -48,20 +48,6 @@ fn no_seed_breaks_an_invariant() {
     });
 }
 
-/// Seeds that have broken an invariant, each with what was wrong.
-const FOUND: &[(u64, &str)] = &[
-    (33, "a grace passed while the store refused everybody, and rooms were granted whose nodes could not assert them"),
-    (94, "a node gave up a room that an assertion of its own, whose answer was lost, had got back"),
-    (219, "a scheduler took the lag of its own watch for a node's silence, after the store's clock was set forward"),
-];
-
-#[test]
-fn what_was_found_once_stays_mended() {
-    for (seed, what) in FOUND {
-        check(*seed).unwrap_or_else(|broken| panic!("{what}: {broken}"));
-    }
-}
-
 #[test]
 fn the_same_seed_twice_is_byte_identical() {
     for seed in 0..10 {

@@ -15,6 +15,8 @@ const MOST_ORDERS: usize = 8;
 const SHORTLY_MS: u64 = 2_000;
 /// Faults happen between these two; before, the first grace passes.
 const FAULTS_MS: [u64; 2] = [6_000, 26_000];
+/// How long what belongs together takes.
+const LONGEST_SCENE_MS: u64 = 6_000;
 /// From here on nothing bad happens any more, and everything has to recover.
 pub(crate) const CALM_MS: u64 = 30_000;
 /// A run ends here.
@@ -123,6 +125,7 @@ impl Plan {
         }
         plan.draw_links(&mut stream(seed, "links"));
         plan.orders = plan.orders(&mut stream(seed, "operator"));
+        plan.draw_scene(&mut stream(seed, "scene"));
         plan
     }
 
@@ -190,6 +193,51 @@ impl Plan {
                 self.push(from, lasts_ms, Fault::Cut(*one, *other));
             }
         }
+    }
+
+    /// In one seed of three, faults that each seldom come together: only in that order, that close, do they show what some
+    /// rules are for.
+    fn draw_scene(&mut self, random: &mut Pcg64) {
+        let from = Millis(random.random_range(FAULTS_MS[0]..=FAULTS_MS[1] - LONGEST_SCENE_MS));
+        let number = random.random_range(0..self.nodes);
+        let (agent, scheduler) = (Place::Agent(number), random.random_range(0..self.schedulers));
+        match random.random_range(0..12) {
+            // The answer to the last renewal before the node is cut off comes late.
+            0 => {
+                self.push(from, random.random_range(1_300..=2_500), Fault::Hold(Place::Store, agent));
+                self.push(from.plus(1_000), random.random_range(5_000..=8_000), Fault::Cut(agent, Place::Store));
+            }
+            // Nodes give their rooms away and never hear that; then the store forgets it, too.
+            1 => {
+                (0..self.nodes).for_each(|node| self.push(from, 500, Fault::Cut(Place::Store, Place::Agent(node))));
+                self.order_all(scheduler, from, None);
+                self.push(from.plus(random.random_range(1_000..=2_500)), 0, Fault::Flush);
+            }
+            // The refusal that proves a process dead comes when there is another in its place, with rooms, which cannot
+            // be reached.
+            2 => {
+                let (down_ms, late_ms) = (random.random_range(4_500..=5_500), random.random_range(600..=1_500));
+                let (back, watcher) = (from.plus(down_ms), Place::Scheduler(scheduler));
+                self.push(from, down_ms, Fault::Crash(agent));
+                self.push(back.minus(300), 300 + late_ms, Fault::Hold(agent, watcher));
+                self.push(back, 3_000, Fault::Cut(watcher, agent));
+                self.order_all((scheduler + 1) % self.schedulers, back.plus(200), Some(number));
+            }
+            // The store comes back empty, and refuses again before everybody has seen that.
+            3 => {
+                let down_ms = random.random_range(10..=500);
+                let back = from.plus(down_ms);
+                self.push(from, down_ms, Fault::Restart(Loss::Everything));
+                self.push(back.plus(random.random_range(50..=400)), 6_000, Fault::Refuses);
+            }
+            _ => {}
+        }
+    }
+
+    /// Every room is to be moved, within a moment.
+    fn order_all(&mut self, scheduler: usize, from: Millis, to: Option<usize>) {
+        let order = |room: u64| Order { at: from.plus(30 * room), scheduler, room, to };
+        self.orders.extend((0..self.rooms).map(order));
     }
 
     fn draw(&mut self, within_ms: [u64; 2], calm_ms: u64, random: &mut Pcg64) {
