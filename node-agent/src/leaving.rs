@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use roost_agent_core::hold::Held;
 use roost_proto::error::Code;
 use roost_proto::id::{Epoch, Region, RoomKey};
 use roost_store::NodeStore;
@@ -102,7 +101,7 @@ impl Leaving {
     /// Stop, then give up, then place anew (rule 23).
     async fn hand_over(&self, open: Open) {
         let Some(hold) = self.node.with(|state, _| state.holdings.end(&open.room, open.opened_as)) else { return };
-        let held = Held { room: open.room.clone(), incarnation: hold.incarnation, epoch: hold.epoch };
+        let held = hold.held(&open.room);
         release::release(&self.node, &self.store, held).await;
         let goodbye = match self.new_home(&open).await {
             Some(found) => Goodbye::Moved(found),

@@ -1,8 +1,19 @@
 //! What the store's failures and the core's refusals are to a client.
 
 use roost_proto::error::{Code, Problem};
+use roost_proto::id::{NodeId, RoomKey};
 use roost_scheduler_core::place::NoNode;
 use roost_server::listen::ListenError;
+
+/// No node holds the room.
+pub(crate) fn room_not_found(key: &RoomKey) -> Problem {
+    Problem::new(Code::RoomNotFound, format!("room {:?}: no node holds it", key.room))
+}
+
+/// No node of this name has reported.
+pub(crate) fn node_not_found(id: &NodeId) -> Problem {
+    Problem::new(Code::NodeNotFound, format!("node {id}: none of this name has reported"))
+}
 
 /// The store could not be asked; whoever asked us may come again.
 pub(crate) fn store_unavailable() -> Problem {

@@ -51,7 +51,7 @@ pub enum Step {
     /// Nobody holds the room.
     NoRoom,
     /// No node of the wanted name is known.
-    UnknownNode,
+    UnknownNode(NodeId),
     /// No node can take the room, or its holder is not there to give it up.
     NoNode(NoNode),
 }
@@ -79,7 +79,7 @@ pub fn decide(view: &View, request: &Request<'_>, to: Option<&NodeId>, is_read: 
     let target = match to {
         Some(named) => match view.node(named) {
             Some(node) => named_target(view, request, &room, node, now),
-            None => return Step::UnknownNode,
+            None => return Step::UnknownNode(named.clone()),
         },
         None => placed_target(view, request, &room),
     };
@@ -240,7 +240,7 @@ mod tests {
     fn what_cannot_be_moved_says_why() {
         let mut view = view(vec![sample::report("a", "eu"), sample::report("b", "eu")], ClaimState::Open);
         assert_eq!(step(&view, Some("a")), Step::There);
-        assert_eq!(step(&view, Some("c")), Step::UnknownNode);
+        assert_eq!(step(&view, Some("c")), Step::UnknownNode(sample::node("c")));
         let (key, other) = (sample::room("x"), sample::room("y"));
         assert_eq!(decide(&view, &Request::new(&other, &policy::DEFAULT), None, false, READY), Step::NoRoom);
         view.see_run(key.bucket(), &sample::run("r2"), READY);

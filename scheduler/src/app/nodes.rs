@@ -1,10 +1,11 @@
 //! The nodes, as a list and one by one.
 
 use roost_proto::admin::{NodeView, Page};
-use roost_proto::error::{Code, Problem};
+use roost_proto::error::Problem;
 use roost_proto::id::NodeId;
 
 use super::Scheduler;
+use crate::error::node_not_found;
 
 impl Scheduler {
     /// `limit` nodes by name, those after `after`.
@@ -24,7 +25,7 @@ impl Scheduler {
         let view = self.view();
         match view.node(id) {
             Some(node) => Ok(view.node_view(node, self.clock.store_now_ms(), self.clock.now())),
-            None => Err(Problem::new(Code::NodeNotFound, format!("node {id}: none of this name has reported"))),
+            None => Err(node_not_found(id)),
         }
     }
 }

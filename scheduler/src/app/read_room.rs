@@ -1,11 +1,11 @@
 //! Reads what is known of a room; changes nothing.
 
-use roost_proto::error::{Code, Problem};
+use roost_proto::error::Problem;
 use roost_proto::id::RoomKey;
 use roost_proto::room::RoomView;
 
 use super::Scheduler;
-use crate::error::{starting, store_unavailable};
+use crate::error::{room_not_found, starting, store_unavailable};
 
 impl Scheduler {
     /// The room, if it is granted or open.
@@ -17,7 +17,7 @@ impl Scheduler {
             Some(room) => Ok(room.view(key)),
             None if view.grace.run(key.bucket()).is_none() => Err(store_unavailable()),
             None if view.grace.left_ms(key.bucket(), now) > 0 => Err(starting()),
-            None => Err(Problem::new(Code::RoomNotFound, format!("room {:?}: no node holds it", key.room))),
+            None => Err(room_not_found(key)),
         }
     }
 }

@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use roost_proto::WIRE_VERSION;
-use roost_proto::command::{Action, Command};
+use roost_proto::command::Action;
 use roost_proto::error::{Code, Problem};
 use roost_proto::id::{NodeId, RoomKey};
 use roost_proto::lookup::Client;
@@ -15,7 +14,7 @@ use roost_scheduler_core::time::GRANT_TTL_MS;
 
 use super::Scheduler;
 use super::lookup::{Asked, Course, Next, Placed, Placement};
-use crate::error::{no_node, starting, store_unavailable};
+use crate::error::{no_node, node_not_found, room_not_found, starting, store_unavailable};
 
 /// How long a move may take. A node that asks the store again needs some seconds.
 const MOVED_WITHIN_MS: u64 = 8_000;
@@ -69,14 +68,8 @@ impl Scheduler {
                 }
                 Step::Wait => self.wait(course.deadline(), starting).await?,
                 Step::Unreached => self.wait(course.deadline(), store_unavailable).await?,
-                Step::NoRoom => return Err(not_held(key)),
-                Step::UnknownNode => {
-                    let name = to.map(NodeId::as_str).unwrap_or_default();
-                    return Err(Problem::new(
-                        Code::NodeNotFound,
-                        format!("node {name}: none of this name has reported"),
-                    ));
-                }
+                Step::NoRoom => return Err(room_not_found(key)),
+                Step::UnknownNode(node) => return Err(node_not_found(&node)),
                 Step::NoNode(refused) => return Err(no_node(refused)),
             }
         }
@@ -98,7 +91,7 @@ impl Scheduler {
                 told = Some(now);
             }
             match self.view().room(key, now) {
-                None => return Err(not_held(key)),
+                None => return Err(room_not_found(key)),
                 Some(room) if *room.node != order.holder => return Ok(Some(room.view(key))),
                 Some(room) if room.epoch > order.epoch => return Ok(None),
                 Some(_) => {}
@@ -111,11 +104,7 @@ impl Scheduler {
         let Order { holder, incarnation, epoch, to, to_incarnation } = order.clone();
         let (key, signaling_url) = (key.clone(), to.signaling_url);
         let action = Action::MoveRoom { key, epoch, to: to.id, to_incarnation, signaling_url, ttl_ms: GRANT_TTL_MS };
-        let sent = self.store.send(&holder, Command { v: WIRE_VERSION, incarnation, action }).await;
-        self.metrics.store_called("send", &sent);
-        if let Err(error) = sent {
-            tracing::debug!(node = %holder, %error, "a command to move a room is lost");
-        }
+        self.command(&holder, incarnation, action).await;
     }
 }
 
@@ -126,8 +115,4 @@ fn arrived(room: RoomView, to: Option<&NodeId>) -> Result<RoomView, Problem> {
     }
     let detail = format!("room {:?}: somebody else has moved it to node {}", room.room, room.node);
     Err(Problem::new(Code::Unfinished, detail))
-}
-
-fn not_held(key: &RoomKey) -> Problem {
-    Problem::new(Code::RoomNotFound, format!("room {:?}: no node holds it", key.room))
 }

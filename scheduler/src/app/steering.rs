@@ -15,6 +15,7 @@ use roost_store::StoreError;
 use roost_store::operation::{Purged, Steer, Steered};
 
 use super::Scheduler;
+use crate::error::node_not_found;
 
 /// How often a plan is made anew because another one came in between.
 const ATTEMPTS: usize = 5;
@@ -92,7 +93,7 @@ impl Scheduler {
 
     fn check_lost(&self, id: &NodeId) -> Result<(), Problem> {
         let (view, now) = (self.view(), self.clock.now());
-        let Some(node) = view.node(id) else { return Err(unknown(id)) };
+        let Some(node) = view.node(id) else { return Err(node_not_found(id)) };
         if view.state(node, now) != NodeState::Lost {
             let detail = format!("node {id}: it was heard of {} ms ago, less than a lease", now.since(node.seen()));
             return Err(Problem::new(Code::NodeNotLost, detail));
@@ -114,7 +115,7 @@ impl Scheduler {
         for _ in 0..ATTEMPTS {
             let (known, run) = {
                 let view = self.view();
-                let Some(node) = view.node(id) else { return Err(unknown(id)) };
+                let Some(node) = view.node(id) else { return Err(node_not_found(id)) };
                 (node.report.steering, view.grace.run(id.bucket()).cloned().ok_or_else(unreachable)?)
             };
             let (seen_plan, seen) = found.unwrap_or((known.map_or(0, |known| known.plan), known));
@@ -168,10 +169,6 @@ impl Scheduler {
     fn deadline_store_ms(&self, wanted: &DrainRequest) -> u64 {
         self.clock.store_now_ms().saturating_add(wanted.deadline_s.saturating_mul(1_000))
     }
-}
-
-fn unknown(id: &NodeId) -> Problem {
-    Problem::new(Code::NodeNotFound, format!("node {id}: none of this name has reported"))
 }
 
 fn no_drain(id: &NodeId) -> Problem {

@@ -303,15 +303,13 @@ impl Holdings {
     #[must_use]
     pub fn wanted(&self) -> Vec<Held> {
         let wanted = self.rooms.iter().filter(|(_, hold)| matches!(hold.state, State::Wanted { .. }));
-        wanted
-            .map(|(room, hold)| Held { room: room.clone(), incarnation: hold.incarnation, epoch: hold.epoch })
-            .collect()
+        wanted.map(|(room, hold)| hold.held(room)).collect()
     }
 
     /// The rooms that were asserted provisionally, as the store has them.
     pub fn provisional(&self) -> impl Iterator<Item = Held> {
         let provisional = self.rooms.iter().filter(|(_, hold)| hold.state == State::Provisional);
-        provisional.map(|(room, hold)| Held { room: room.clone(), incarnation: hold.incarnation, epoch: hold.epoch })
+        provisional.map(|(room, hold)| hold.held(room))
     }
 
     /// The store answered yes to the assertion of `asserted`, which was sent at `sent`, in the run that its bucket is in:
@@ -448,6 +446,12 @@ impl Holdings {
 }
 
 impl Hold {
+    /// The claim of `room`, whose hold it is, as the node names it to the store.
+    #[must_use]
+    pub fn held(&self, room: &RoomKey) -> Held {
+        Held { room: room.clone(), incarnation: self.incarnation, epoch: self.epoch }
+    }
+
     fn is_as(&self, offer: Offer) -> bool {
         self.epoch == offer.epoch && self.incarnation == offer.incarnation
     }

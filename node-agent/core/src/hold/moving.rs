@@ -63,8 +63,7 @@ impl Holdings {
     pub fn moves(&self) -> Vec<Move> {
         let moving = self.rooms.iter().filter(|(_, hold)| hold.state == State::Moving);
         let moves = moving.filter_map(|(room, hold)| {
-            let held = Held { room: room.clone(), incarnation: hold.incarnation, epoch: hold.epoch };
-            Some(Move { held, to: hold.moving.as_ref()?.to.clone(), guests: hold.guests })
+            Some(Move { held: hold.held(room), to: hold.moving.as_ref()?.to.clone(), guests: hold.guests })
         });
         moves.collect()
     }
