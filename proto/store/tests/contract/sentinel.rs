@@ -21,6 +21,7 @@ async fn a_failover_is_a_new_run_and_nothing_of_the_old_one_is_accepted() {
     let mut events = store.watch().await.unwrap();
     next(&mut events).await;
     set.master.command(&["WAIT", "2", "5000"]).await;
+    set.judge_silence_after("500").await;
     set.master.kill();
     until("the end was noticed", || async {
         let result = store.open(holding(&room("standup"), &claim)).await;
@@ -30,6 +31,7 @@ async fn a_failover_is_a_new_run_and_nothing_of_the_old_one_is_accepted() {
     .await;
     ended(&mut events).await;
     until("another master is found", || async { store.runs().await.is_ok() }).await;
+    set.judge_silence_after("60000").await;
     let run = run_of(&*store, &room("standup")).await;
     assert_ne!(run, claim.run);
     let answer = store.open(holding(&room("standup"), &claim)).await.unwrap();
@@ -117,6 +119,13 @@ impl Set {
             .await;
         }
         set
+    }
+
+    /// How many ms a server may be silent before the sentinels take it for dead.
+    async fn judge_silence_after(&self, ms: &str) {
+        for sentinel in &self.sentinels {
+            sentinel.command(&["SENTINEL", "SET", "main", "down-after-milliseconds", ms]).await;
+        }
     }
 
     /// A store whose URL has another host before the sentinels.
