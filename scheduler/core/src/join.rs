@@ -187,7 +187,7 @@ mod tests {
     use roost_proto::event::Event;
     use roost_proto::id::Region;
     use roost_proto::policy::{self, Ladder, Policy};
-    use roost_proto::report::{Mode, Report, RoomReport};
+    use roost_proto::report::{Mode, Report};
 
     #[test]
     fn an_unknown_room_is_granted_where_placement_says() {
@@ -327,6 +327,22 @@ mod tests {
     }
 
     #[test]
+    fn a_room_whose_node_died_while_it_opened_it_is_taken_as_the_store_has_it() {
+        let mut view = sample::view(vec![sample::report("a", "eu"), sample::report("b", "eu")]);
+        let claim = sample::claim("a", 7, ClaimState::Granted);
+        view.apply(sample::claimed("x", claim.clone(), GRANT_TTL_MS), READY);
+        let changed = vec![sample::held("x", 7, 1)];
+        view.apply(sample::reported(Report { changed, ..sample::numbered("a", 1, 2) }), READY);
+        view.agent_named(&sample::node("a"), Incarnation(1));
+        view.agent_broke(&sample::node("a"));
+        view.agent_refused(&sample::node("a"));
+        match step(&view, READY) {
+            Step::Grant { home, seen, .. } => assert_eq!((home.node.id.as_str(), seen), ("b", Some(claim))),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
     fn while_the_brake_holds_no_room_is_taken_for_silence_and_one_of_the_dead_is() {
         let names = ["a", "b", "c", "d", "e"];
         let mut view = sample::view(names.map(|id| sample::report(id, "eu")).to_vec());
@@ -439,14 +455,7 @@ mod tests {
     #[test]
     fn a_room_that_only_its_node_told_of_is_answered_until_it_is_full() {
         let mut report = sample::report("a", "eu");
-        report.changed = vec![RoomReport {
-            key: sample::room("x"),
-            epoch: Epoch(9),
-            worker: 0,
-            participants: 2,
-            producers: 0,
-            consumers: 0,
-        }];
+        report.changed = vec![sample::held("x", 9, 2)];
         let view = sample::view(vec![report]);
         assert_eq!(step(&view, READY), Step::Read, "the report may be older than the room's end");
         let read = Evidence { record_read: true, lease: None };

@@ -13,6 +13,7 @@ use crate::time::{FILL_MS, TICK_MS};
 /// A room's claim as last heard of, what its node reports of it, and what is expected of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
+    /// None as long as only its node has told of this epoch.
     pub(crate) run: Option<Run>,
     pub(crate) epoch: Epoch,
     pub(crate) until: Millis,
@@ -33,6 +34,8 @@ pub(crate) struct Record {
     pub(crate) expected: u16,
     pub(crate) hint: u16,
     pub(crate) state: ClaimState,
+    /// The state that the store told of last. Its node may have said *open* before the store opened it.
+    pub(crate) recorded: ClaimState,
     pub(crate) stage: Stage,
     /// What is expected was said of an earlier epoch, from which it goes on.
     pub(crate) goes_on: bool,
@@ -74,6 +77,7 @@ impl Record {
             expected: 0,
             hint: 0,
             state: ClaimState::Granted,
+            recorded: ClaimState::Granted,
             stage: Stage::Settled,
             goes_on: false,
         }

@@ -23,6 +23,7 @@ pub struct Room<'a> {
     pub epoch: Epoch,
     pub incarnation: Incarnation,
     pub state: ClaimState,
+    recorded: ClaimState,
     /// When a grant expires, on our clock.
     pub until: Millis,
     /// When this claim, or the report of it, was first heard of, on our clock.
@@ -40,7 +41,7 @@ impl Room<'_> {
     #[must_use]
     pub fn claim(&self) -> Option<Claim> {
         let run = self.run?.clone();
-        let (epoch, state, node, incarnation) = (self.epoch, self.state, self.node.clone(), self.incarnation);
+        let (epoch, state, node, incarnation) = (self.epoch, self.recorded, self.node.clone(), self.incarnation);
         Some(Claim { run, epoch, state, node, incarnation })
     }
 
@@ -170,6 +171,10 @@ impl Rooms {
                 (room.since, room.goes_on) = (now, false);
             }
             if is_older {
+                // A compare-and-set goes by what the store has, not by what the node says.
+                if room.run.is_none() || room.recorded == claim.state {
+                    (room.run, room.recorded, room.watch) = (Some(claim.run), claim.state, watch);
+                }
                 return;
             }
             if is_news {
@@ -180,7 +185,7 @@ impl Rooms {
             } else if room.is_expired(now) {
                 room.until = now.plus(GRANT_TTL_MS - PROLONG_AFTER_MS);
             }
-            (room.run, room.state, room.watch) = (Some(claim.run), claim.state, watch);
+            (room.run, room.state, room.recorded, room.watch) = (Some(claim.run), claim.state, claim.state, watch);
         });
     }
 
@@ -308,6 +313,7 @@ impl Rooms {
             epoch: record.epoch,
             incarnation: self.homes.incarnation(record.home),
             state: record.state,
+            recorded: record.recorded,
             until: record.until,
             told: record.told,
             worker: (record.worker != NO_WORKER).then_some(record.worker),

@@ -75,6 +75,26 @@ fn a_report_of_an_unknown_generation_is_believed_and_a_late_one_is_not() {
 }
 
 #[test]
+fn a_compare_and_set_goes_by_what_the_store_has_and_not_by_what_its_node_says() {
+    use ClaimState::{Granted, Open};
+    let report = RoomReport { key: room("x"), epoch: Epoch(5), worker: 1, participants: 1, producers: 0, consumers: 0 };
+    for is_granted_first in [true, false] {
+        let mut rooms = Rooms::default();
+        if is_granted_first {
+            fold(&mut rooms, "x", claim("a", 5, Granted), 30_000, NOW);
+        }
+        rooms.fold_report(&report, (&node("a"), Incarnation(1)), true, NOW);
+        fold(&mut rooms, "x", claim("a", 5, Granted), 0, NOW);
+        let got = rooms.get(&room("x"), NOW).unwrap();
+        assert_eq!((got.state, got.claim()), (Open, Some(claim("a", 5, Granted))), "the store did not open it yet");
+        fold(&mut rooms, "x", claim("a", 5, Open), 0, NOW);
+        fold(&mut rooms, "x", claim("a", 5, Granted), 0, NOW);
+        let got = rooms.get(&room("x"), NOW).unwrap();
+        assert_eq!(got.claim(), Some(claim("a", 5, Open)), "an answer that comes late changes nothing");
+    }
+}
+
+#[test]
 fn a_room_is_forgotten_only_in_its_generation() {
     let mut rooms = Rooms::default();
     fold(&mut rooms, "x", claim("a", 5, ClaimState::Open), 0, NOW);
