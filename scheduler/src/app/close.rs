@@ -41,7 +41,7 @@ enum Fate {
 impl Scheduler {
     /// Ends the room, be it open or only granted. Gives it as it was before.
     pub(crate) async fn close_room(&self, key: &RoomKey) -> Result<RoomView, Problem> {
-        let before = self.read_room(key)?;
+        let before = self.room(key)?;
         // Gone in between: that is all that was wanted.
         let Some((mut closed, mut wanted)) = self.generation(key) else { return Ok(before) };
         self.can_hear(&wanted)?;

@@ -28,7 +28,7 @@ const MOST_TRIES: usize = 8;
 /// How often a lookup that waits looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Spreads rooms over equal nodes; all schedulers of a cluster must agree on it.
-const SEED: u64 = 0;
+pub(super) const SEED: u64 = 0;
 
 /// What is asked.
 #[derive(Debug)]

@@ -6,14 +6,14 @@ use std::time::Duration;
 use roost_proto::command::Action;
 use roost_proto::error::{Code, Problem};
 use roost_proto::id::{NodeId, RoomKey};
-use roost_proto::lookup::Client;
 use roost_proto::policy::Rung;
 use roost_proto::room::RoomView;
 use roost_scheduler_core::relocation::{Order, Step, decide};
+use roost_scheduler_core::request::Request;
 use roost_scheduler_core::time::GRANT_TTL_MS;
 
 use super::Scheduler;
-use super::lookup::{Asked, Course, Next, Placed, Placement};
+use super::lookup::{Course, Next, Placed, Placement, SEED};
 use crate::error::{no_node, node_not_found, room_not_found, starting, store_unavailable};
 
 /// How long a move may take. A node that asks the store again needs some seconds.
@@ -33,9 +33,8 @@ impl Scheduler {
         from: Option<&NodeId>,
         to: Option<&NodeId>,
     ) -> Result<RoomView, Problem> {
-        let client = Client { ip: None, region: None, carrier: None };
-        let asked = Asked { key: key.clone(), client, expected_participants: None, avoid: Vec::new(), alternatives: 0 };
-        let request = self.request(&asked)?;
+        // A room that lives is moved also when its namespace is configured no more: what holds for unknown ones holds for it.
+        let request = Request { seed: SEED, ..Request::new(key, self.rules.shared.namespaces.of(&key.namespace)) };
         let mut course = Course::new(self.clock.now());
         let mut is_read = false;
         loop {
@@ -48,7 +47,7 @@ impl Scheduler {
                 }
             };
             match step {
-                Step::There => return arrived(self.read_room(key)?, to),
+                Step::There => return arrived(self.room(key)?, to),
                 Step::Order(order) => match self.order(key, &order).await? {
                     Some(room) if to.is_none_or(|to| *to == room.node) => return Ok(room),
                     // Somebody else has moved it too, or it is the holder's in another generation.
@@ -58,7 +57,7 @@ impl Scheduler {
                     course.go_on()?;
                     let placed = Placed { rung: Rung::Anywhere, expected };
                     if let Next::Answer(_) = self.grant(key, Placement { home, run, seen, placed }).await? {
-                        return self.read_room(key);
+                        return self.room(key);
                     }
                 }
                 Step::Read => {

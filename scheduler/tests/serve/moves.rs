@@ -4,7 +4,7 @@ use roost_proto::command::{Action, Command};
 use roost_proto::id::{Epoch, RoomKey};
 use roost_proto::report::RoomReport;
 use roost_proto::room::Expected;
-use roost_store::operation::{HandOver, HandedOver, NodeAnswer, NodeOperation};
+use roost_store::operation::{Assert, Asserted, HandOver, HandedOver, NodeAnswer, NodeOperation, Right};
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
 use sqlx::{ConnectOptions, Row};
@@ -65,6 +65,71 @@ async fn a_room_goes_to_the_node_that_is_named_whoever_else_moves_it_meanwhile()
     let text = |row: &SqliteRow| ["from_node", "node", "why"].map(|name| row.get::<String, _>(name));
     assert_eq!(text(&moves[0]), ["fra-1", "iad-1", "moved"]);
     assert_eq!(text(&moves[1]), ["iad-1", "sin-1", "granted_anew"], "nobody had come to iad-1 yet");
+}
+
+#[tokio::test]
+async fn a_room_whose_namespace_is_configured_no_more_is_moved_drained_and_closed_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("roost.toml");
+    std::fs::write(&config, "[scheduler]\nallow_unknown_namespaces = false\n[namespaces.other]\n").unwrap();
+    let scheduler = Scheduler::start_with(&["--dev", "--config", config.to_str().unwrap()]).await.ready().await;
+    let fra = Agent::start(&scheduler.cluster, "fra-1", "eu/central").await;
+    let iad = Agent::start(&scheduler.cluster, "iad-1", "us/east").await;
+    scheduler.knows(2).await;
+    for room in ["x", "y"] {
+        let assert = Assert { held: fra.holding(room, 7), incarnation: fra.incarnation, right: Right::Sure };
+        let answer = fra.ask(NodeOperation::Assert(assert)).await;
+        let NodeAnswer::Asserted(Asserted::Yes { epoch, .. }) = answer else { panic!("{answer:?}") };
+        fra.say(|report| {
+            report.changed.push(RoomReport {
+                key: RoomKey::new("default", room).unwrap(),
+                epoch,
+                worker: 0,
+                participants: 1,
+                producers: 0,
+                consumers: 0,
+            });
+            (report.rooms, report.participants) = (report.rooms + 1, report.participants + 1);
+        });
+    }
+    let refused = scheduler.lookup_in("default", "x", &json!({})).await;
+    assert_eq!(refused["code"], "namespace_not_allowed", "for clients it is none");
+    let rooms = format!("http://{}/v1/namespaces/default/rooms", scheduler.admin);
+    wait::until("the scheduler knows both rooms", || async {
+        let known = scheduler.admin("/v1/nodes/fra-1").await["rooms"] == 2;
+        let rooms = scheduler.admin("/v1/rooms").await["items"].as_array()?.len();
+        (known && rooms == 2).then_some(())
+    })
+    .await;
+    let (moved, ()) =
+        tokio::join!(scheduler.http.post(format!("{rooms}/x/move")).json(&json!({})).send(), obey(&fra, None));
+    let moved: Value = moved.unwrap().json().await.unwrap();
+    assert_eq!((&moved["node"], &moved["room"]), (&json!("iad-1"), &json!("x")), "{moved}");
+    fra.commands.lock().unwrap().clear();
+    let drain = format!("http://{}/v1/nodes/fra-1/drain", scheduler.admin);
+    let begun = scheduler.http.post(drain).json(&json!({"move": true})).send().await.unwrap();
+    assert_eq!(begun.status(), 200);
+    obey(&fra, None).await;
+    wait::until("the drain has moved the other", || async {
+        let rooms = scheduler.admin("/v1/rooms?node=iad-1").await;
+        (rooms["items"].as_array()?.len() == 2).then_some(())
+    })
+    .await;
+    let closed = async {
+        let closed = scheduler.http.delete(format!("{rooms}/y")).send().await.unwrap();
+        (closed.status().as_u16(), closed.json::<Value>().await.unwrap())
+    };
+    let ((status, closed), ()) = tokio::join!(closed, async {
+        let told = wait::until("it is told to close", || async {
+            let commands = iad.commands.lock().unwrap();
+            commands.iter().find_map(|command| match command.action {
+                Action::CloseRoom { epoch, .. } => Some(epoch),
+                _ => None,
+            })
+        });
+        iad.release("y", told.await.0).await;
+    });
+    assert_eq!((status, &closed["room"]), (200, &json!("y")), "{closed}");
 }
 
 /// Three rooms of 20 participants at `fra-1`, nobody at its peer `fra-2`.
