@@ -108,9 +108,10 @@ impl Node {
         answer
     }
 
-    /// The store has told the run of a bucket in passing: what follows from a new one is begun at once.
-    pub(crate) fn note_run(&self, bucket: u8, run: Run) {
-        self.with(|state, now| state.note_run(bucket, run, now));
+    /// The store has told the run of a bucket in passing, in answer to what was asked at `sent`: what follows from a new
+    /// one is begun at once.
+    pub(crate) fn note_run(&self, bucket: u8, run: Run, sent: Millis) {
+        self.with(|state, now| state.note_run(bucket, run, sent, now));
         // The lease is in one bucket; another one's new run is no reason for it to be taken anew.
         self.assert_wanted.notify_one();
         self.report_wanted.notify_one();
@@ -139,19 +140,19 @@ impl State {
         self.runs.own().cloned()
     }
 
-    /// Takes in the runs of all buckets. True if the lease is void by it.
-    pub(crate) fn note_runs(&mut self, runs: Vec<Run>, now: Millis) -> bool {
-        self.runs.hear_all(runs, &mut self.lease, &mut self.holdings, now)
+    /// Takes in the runs of all buckets, asked for at `sent`. True if the lease is void by it.
+    pub(crate) fn note_runs(&mut self, runs: Vec<Run>, sent: Millis, now: Millis) -> bool {
+        self.runs.hear_all(runs, sent, &mut self.lease, &mut self.holdings, now)
     }
 
-    /// Takes in the run of one bucket. True if the lease is void by it.
-    pub(crate) fn note_run(&mut self, bucket: u8, run: Run, now: Millis) -> bool {
-        self.runs.hear(bucket, run, &mut self.lease, &mut self.holdings, now)
+    /// Takes in the run of one bucket, told in answer to what was asked at `sent`. True if the lease is void by it.
+    pub(crate) fn note_run(&mut self, bucket: u8, run: Run, sent: Millis, now: Millis) -> bool {
+        self.runs.hear(bucket, run, sent, &mut self.lease, &mut self.holdings, now)
     }
 
     /// Takes in the run of the node's own bucket, as [`Self::note_run`].
-    pub(crate) fn note_own_run(&mut self, run: Run, now: Millis) -> bool {
-        self.note_run(self.node.bucket(), run, now)
+    pub(crate) fn note_own_run(&mut self, run: Run, sent: Millis, now: Millis) -> bool {
+        self.note_run(self.node.bucket(), run, sent, now)
     }
 
     /// How long until a room that was asserted provisionally may be confirmed (rule 18); none if there is none.

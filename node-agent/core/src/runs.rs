@@ -35,6 +35,12 @@ impl Sight {
     fn new(run: Run, now: Millis) -> Self {
         Self { run, learned: now, since: now }
     }
+
+    /// Whether an answer to what was asked at `sent` tells of a later run. What was asked before the node heard of this one
+    /// may have been answered before it began.
+    fn is_over(&self, told: &Run, sent: Millis) -> bool {
+        self.run != *told && self.learned < sent
+    }
 }
 
 impl Runs {
@@ -62,8 +68,16 @@ impl Runs {
         self.buckets.iter().map(|sight| sight.run.clone()).collect()
     }
 
-    /// Takes in the runs of all buckets. True if the lease is void by it.
-    pub fn hear_all(&mut self, runs: Vec<Run>, lease: &mut Lease, holdings: &mut Holdings, now: Millis) -> bool {
+    /// Takes in the runs of all buckets, as the answer to what was asked at `sent` tells them. True if the lease is void
+    /// by it.
+    pub fn hear_all(
+        &mut self,
+        runs: Vec<Run>,
+        sent: Millis,
+        lease: &mut Lease,
+        holdings: &mut Holdings,
+        now: Millis,
+    ) -> bool {
         if runs.len() != usize::from(BUCKETS) {
             return false;
         }
@@ -74,16 +88,25 @@ impl Runs {
         }
         let mut void = false;
         for (bucket, run) in (0..BUCKETS).zip(runs) {
-            void |= self.hear(bucket, run, lease, holdings, now);
+            void |= self.hear(bucket, run, sent, lease, holdings, now);
         }
         void
     }
 
-    /// Takes in the run of one bucket. In a new one every room of it is to be asserted, under its old deadline until then
+    /// Takes in the run of one bucket, as the answer to what was asked at `sent` tells it; one that leads back to an
+    /// earlier run is no news. In a new one every room of it is to be asserted, under its old deadline until then
     /// (rule 16); a new run of the node's own bucket voids its lease, and with it all rooms are to be asserted. True in
     /// that case.
-    pub fn hear(&mut self, bucket: u8, run: Run, lease: &mut Lease, holdings: &mut Holdings, now: Millis) -> bool {
-        let Some(known) = self.buckets.get_mut(usize::from(bucket)).filter(|known| known.run != run) else {
+    pub fn hear(
+        &mut self,
+        bucket: u8,
+        run: Run,
+        sent: Millis,
+        lease: &mut Lease,
+        holdings: &mut Holdings,
+        now: Millis,
+    ) -> bool {
+        let Some(known) = self.buckets.get_mut(usize::from(bucket)).filter(|known| known.is_over(&run, sent)) else {
             return false;
         };
         *known = Sight::new(run, now);
@@ -107,9 +130,8 @@ impl Runs {
 
     /// The lease was renewed in answer to a request sent at `sent`, and with it the store told the runs of those buckets in
     /// which the node has rooms. A bucket of which nothing was told, because its server did not answer, keeps its rooms'
-    /// deadline. `None` is told by a scheduler that does not know the question: then the lease speaks for all. What was
-    /// asked before the node heard of a bucket's run may have been answered before that run, and is no news of another
-    /// one. True if there is a new run.
+    /// deadline. `None` is told by a scheduler that does not know the question: then the lease speaks for all. True if
+    /// there is a new run.
     pub fn renewed(
         &mut self,
         told: Option<Vec<(u8, Run)>>,
@@ -127,8 +149,8 @@ impl Runs {
         for (bucket, run) in told {
             match self.buckets.get(usize::from(bucket)) {
                 Some(known) if known.run == run => holdings.vouch(bucket, sent),
-                Some(known) if known.learned < sent => {
-                    self.hear(bucket, run, lease, holdings, now);
+                Some(known) if known.is_over(&run, sent) => {
+                    self.hear(bucket, run, sent, lease, holdings, now);
                     is_new = true;
                 }
                 _ => {}
@@ -300,6 +322,30 @@ mod tests {
     }
 
     #[test]
+    fn no_answer_to_what_was_sent_before_a_run_was_heard_of_leads_back_to_another() {
+        let mut node = Node::with_rooms_everywhere();
+        let own = node.runs.own;
+        node.hear(2, "second", Millis(2_100));
+        let told = |node: &mut Node, bucket, run: &str, sent| {
+            let Node { runs, lease, holdings } = node;
+            runs.hear(bucket, Run(run.into()), Millis(sent), lease, holdings, Millis(2_500))
+        };
+        let before = node.holdings.clone();
+        assert!(!told(&mut node, 2, "first", 2_100));
+        let Node { runs, lease, holdings } = &mut node;
+        let all = vec![Run("first".into()); usize::from(BUCKETS)];
+        assert!(!runs.hear_all(all, Millis(2_100), lease, holdings, Millis(2_500)));
+        assert_eq!(node.runs.get(2), Some(&Run("second".into())));
+        assert!(before.iter().eq(node.holdings.iter()));
+        // The lease stays, too, when the bucket is the node's own.
+        assert!(node.hear(own, "second", Millis(2_200)));
+        node.lease.registered(Incarnation(2), 0, Millis(2_300), Millis(2_300));
+        assert!(!told(&mut node, own, "first", 2_200));
+        assert_eq!(node.lease.incarnation(), Some(Incarnation(2)));
+        assert!(told(&mut node, own, "third", 2_201));
+    }
+
+    #[test]
     fn a_renewal_prolongs_the_rooms_of_those_buckets_whose_run_is_known_to_go_on() {
         let mut node = Node::with_rooms_everywhere();
         assert!(!node.renewed(&[(2, "first"), (3, "first")], Millis(2_000)));
@@ -385,19 +431,19 @@ mod tests {
         }
 
         fn hear(&mut self, bucket: u8, run: &str, now: Millis) -> bool {
-            self.runs.hear(bucket, Run(run.into()), &mut self.lease, &mut self.holdings, now)
+            self.runs.hear(bucket, Run(run.into()), now, &mut self.lease, &mut self.holdings, now)
         }
 
         /// Tells all runs: these, and the first of all others.
         fn hear_each(&mut self, runs: &[(u8, &str)], now: Millis) {
             let told = |bucket| runs.iter().find(|(number, _)| *number == bucket).map_or("first", |(_, run)| *run);
             let runs = (0..BUCKETS).map(|bucket| Run(told(bucket).into())).collect();
-            assert!(!self.runs.hear_all(runs, &mut self.lease, &mut self.holdings, now));
+            assert!(!self.runs.hear_all(runs, now, &mut self.lease, &mut self.holdings, now));
         }
 
         fn hear_all(&mut self, run: &str, now: Millis) -> bool {
             let runs = vec![Run(run.into()); usize::from(BUCKETS)];
-            self.runs.hear_all(runs, &mut self.lease, &mut self.holdings, now)
+            self.runs.hear_all(runs, now, &mut self.lease, &mut self.holdings, now)
         }
     }
 }

@@ -68,13 +68,14 @@ async fn ask(
     offer: Offer,
 ) -> (Option<Run>, Result<(), OpenFailure>) {
     let held = Held { room: room.clone(), incarnation: offer.incarnation, epoch: offer.epoch };
-    let Some(holding) = node.with(|state, _| state.holding(&held)) else { return (None, Err(OpenFailure::NotDone)) };
+    let (holding, sent) = node.with(|state, now| (state.holding(&held), now));
+    let Some(holding) = holding else { return (None, Err(OpenFailure::NotDone)) };
     let run = holding.run.clone();
     let answer = match timeout(ANSWER_WITHIN, store.open(holding)).await {
         Ok(Ok(Opened::Yes)) => Ok(()),
         Ok(Ok(Opened::No { .. })) => Err(OpenFailure::Refused),
         Ok(Ok(Opened::NewRun { run })) => {
-            node.note_run(room.bucket(), run);
+            node.note_run(room.bucket(), run, sent);
             Err(OpenFailure::NotDone)
         }
         Ok(Err(error)) => {

@@ -335,7 +335,7 @@ async fn registered(store: &EmbeddedStore) -> (Arc<Node>, Incarnation) {
     let registered = store.register(register).await.expect("in memory");
     let Registered::Yes { incarnation, store_ms, .. } = registered else { panic!("{registered:?}") };
     node.with(|state, now| {
-        state.note_runs(runs, now);
+        state.note_runs(runs, now, now);
         state.note_store(STORE.to_owned());
         state.lease.registered(incarnation, store_ms, now, now)
     });

@@ -213,7 +213,7 @@ fn settle(state: &mut State, ask: &Ask, answer: Result<Asserted, StoreError>, se
             _ => state.holdings.lost(held).map_or(Outcome::Again, Outcome::Lost),
         },
         Ok(Asserted::NewRun { run }) => {
-            state.note_run(bucket, run, now);
+            state.note_run(bucket, run, sent, now);
             Outcome::NewRun
         }
         Err(error) => Outcome::Failed(error),
@@ -236,7 +236,7 @@ mod tests {
             Asserted::NewRun { run: Run("first".into()) },
         ] {
             let (mut state, ask) = wanted(Right::Sure);
-            state.note_run(room().bucket(), Run("third".into()), Millis(20));
+            state.note_run(room().bucket(), Run("third".into()), Millis(20), Millis(20));
             let before = state.holdings.get(&room()).cloned();
             assert!(matches!(settle(&mut state, &ask, Ok(answer), Millis(10), Millis(30)), Outcome::Again));
             assert_eq!(state.holdings.get(&room()).cloned(), before);
@@ -270,11 +270,11 @@ mod tests {
         let offer = Offer { incarnation: Incarnation(1), epoch: Epoch(10) };
         node.with(|state, _| {
             let runs = |run: &str| vec![Run(run.into()); usize::from(BUCKETS)];
-            state.note_runs(runs("first"), Millis(0));
+            state.note_runs(runs("first"), Millis(0), Millis(0));
             state.lease.registered(offer.incarnation, 0, Millis(0), Millis(0));
             state.holdings.begin_open(&room(), offer, Millis(0));
             assert!(state.holdings.opened(&room(), offer, Millis(0)));
-            assert!(state.note_runs(runs("second"), Millis(5)));
+            assert!(state.note_runs(runs("second"), Millis(5), Millis(5)));
         });
         let mut state = node.into_state();
         state.lease.registered(Incarnation(2), 0, Millis(6), Millis(6));

@@ -63,9 +63,9 @@ impl Moving {
     }
 
     async fn hand_over(&self, Move { held, to, guests }: Move) {
-        let Some(holding) = self.node.with(|state, _| {
+        let Some((holding, sent)) = self.node.with(|state, now| {
             let holding = state.holding(&held)?;
-            state.holdings.ask_move(&held).then_some(holding)
+            state.holdings.ask_move(&held).then_some((holding, now))
         }) else {
             return;
         };
@@ -88,7 +88,7 @@ impl Moving {
             }
             Ok(Ok(HandedOver::NewRun { run })) => {
                 self.node.with(|state, _| state.holdings.move_not_done(&held));
-                self.node.note_run(held.room.bucket(), run);
+                self.node.note_run(held.room.bucket(), run, sent);
             }
             Ok(Err(error @ (StoreError::Unavailable { .. } | StoreError::Refused { .. }))) => {
                 tracing::warn!(room = %held.room, error = %causes(&error), "the room was not moved");

@@ -40,14 +40,15 @@ pub(crate) async fn release_all(node: &Arc<Node>, store: &Arc<dyn NodeStore>) ->
 
 /// Asks once.
 pub(crate) async fn release(node: &Arc<Node>, store: &Arc<dyn NodeStore>, held: Held) {
-    let Some(holding) = node.with(|state, _| state.holding(&held)) else { return };
+    let (holding, sent) = node.with(|state, now| (state.holding(&held), now));
+    let Some(holding) = holding else { return };
     match timeout(ANSWER_WITHIN, store.release(holding)).await {
         Ok(Ok(Released::Yes)) => {
             node.with(|state, _| state.holdings.released(&held));
             tracing::debug!(room = %held.room, epoch = %held.epoch, "released");
         }
         Ok(Ok(Released::NewRun { run })) => {
-            node.note_run(held.room.bucket(), run);
+            node.note_run(held.room.bucket(), run, sent);
         }
         Ok(Err(error)) => {
             tracing::debug!(room = %held.room, error = %causes(&error), "the store did not take a release");

@@ -148,13 +148,19 @@ impl Renewal {
 
     /// Makes a new connection where one is needed, and learns the runs of the store (rule 1).
     async fn reconnect(&self) -> Result<(), StoreError> {
-        let runs = self.store.runs().await;
-        let noted = runs.map(|runs| self.node.with(|state, now| state.note_runs(runs, now)));
+        let noted = self.learn_runs().await;
         self.node.assert_wanted.notify_one();
         if noted? {
             tracing::warn!("the store begins a new run: the lease is taken anew");
         }
         Ok(())
+    }
+
+    /// True if the lease is void by a new run.
+    async fn learn_runs(&self) -> Result<bool, StoreError> {
+        let sent = clock::now();
+        let runs = self.store.runs().await?;
+        Ok(self.node.with(|state, now| state.note_runs(runs, sent, now)))
     }
 
     /// Says what is wrong with the store, when that is something else than the last time.
@@ -168,8 +174,7 @@ impl Renewal {
     }
 
     async fn register(&mut self) -> Result<(), Trouble> {
-        let runs = self.store.runs().await?;
-        self.node.with(|state, now| state.note_runs(runs, now));
+        self.learn_runs().await?;
         let identity = self.within(self.store.identity()).await?;
         let (register, sent) = self.node.with(|state, now| {
             let register = state.own_run().map(|run| Register {
@@ -193,7 +198,7 @@ impl Renewal {
             }
             Registered::Taken { until_store_ms } => Err(Trouble::Taken(until_store_ms)),
             Registered::NewRun { run } => {
-                self.node.with(|state, now| state.note_own_run(run, now));
+                self.node.with(|state, now| state.note_own_run(run, sent, now));
                 Err(Trouble::Changed)
             }
         }
@@ -292,7 +297,7 @@ fn settle(
             ("lapsed", Ok(()))
         }
         Ok(Renewed::NewRun { run }) => {
-            state.note_own_run(run, now);
+            state.note_own_run(run, sent, now);
             ("new_run", Ok(()))
         }
         Err(error @ StoreError::Refused { .. }) => {

@@ -21,6 +21,7 @@ use roost_proto::event::Event;
 use roost_proto::id::{Epoch, Incarnation, NodeId, Region, RoomKey};
 use roost_proto::report::{Capacity, Description, MediaKind, Report, RoomReport, Worker};
 use roost_proto::room::{ClaimState, Expected, Run};
+use roost_proto::time::Millis;
 use roost_server::{ClusterKeys, Readiness};
 use roost_store::operation::{Grant, Granted, Register, Registered, Renew};
 use roost_store::{EmbeddedStore, NodeStore, Store};
@@ -105,7 +106,7 @@ async fn rooms_of_a_bucket_with_a_new_run_are_asserted_also_while_the_lease_goes
     let before = agent.open("standup").await;
     let bucket = room("standup").bucket();
     assert_ne!(bucket, agent.node.id.bucket());
-    agent.node.note_run(bucket, Run("another".into()));
+    agent.node.note_run(bucket, Run("another".into()), Millis(u64::MAX));
     assert!(matches!(agent.hold("standup"), Some((HoldState::Wanted { .. }, _))));
     until("it is open again", || agent.hold("standup").filter(|(state, _)| *state == HoldState::Open)).await;
     assert_eq!(agent.hold("standup"), Some((HoldState::Open, before.incarnation)));

@@ -3,6 +3,7 @@
 use roost_agent_core::hold::{Held, Offer, OpenFailure, Verdict};
 use roost_proto::id::{Epoch, RoomKey};
 use roost_proto::room::Run;
+use roost_proto::time::Millis;
 use roost_store::operation::{NodeAnswer, NodeOperation, Opened};
 
 use super::{ANSWER_WITHIN_MS, Agent, Purpose, Silence};
@@ -31,7 +32,7 @@ impl Agent {
                     self.holdings.open_failed(room, offer, OpenFailure::NotDone);
                     return wire.send(self.place, client, id, Body::Knocked(false));
                 };
-                let purpose = Purpose::Open(room.clone(), offer, holding.run.clone());
+                let purpose = Purpose::Open(room.clone(), offer, holding.run.clone(), now);
                 self.waiting.entry(room.clone()).or_default().push((client, id, ticket));
                 self.ask(NodeOperation::Open(holding), purpose, ANSWER_WITHIN_MS, wire);
             }
@@ -49,7 +50,7 @@ impl Agent {
     pub(super) fn open_answered(
         &mut self,
         room: &RoomKey,
-        (offer, run): (Offer, &Run),
+        (offer, run, sent): (Offer, &Run, Millis),
         answer: Result<NodeAnswer, Silence>,
         wire: &mut Wire,
     ) {
@@ -57,7 +58,7 @@ impl Agent {
             Ok(NodeAnswer::Opened(Opened::Yes)) => None,
             Ok(NodeAnswer::Opened(Opened::No { .. })) => Some(OpenFailure::Refused),
             Ok(NodeAnswer::Opened(Opened::NewRun { run })) => {
-                self.note_run_in_passing(room.bucket(), run, wire);
+                self.note_run_in_passing(room.bucket(), run, sent, wire);
                 Some(OpenFailure::NotDone)
             }
             Err(Silence::Refused) => Some(OpenFailure::NotDone),

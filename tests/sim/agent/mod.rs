@@ -60,15 +60,15 @@ pub(crate) struct Agent {
     pub(crate) lost: Vec<(RoomKey, Epoch, Option<Claim>)>,
 }
 
-/// What an answer is for.
+/// What an answer is for; where it may tell of a run, when it was asked for.
 #[derive(Debug, Clone)]
 enum Purpose {
     Beat(uplink::Call),
     Raise(u8, (Incarnation, Run)),
     Assert(Held, Assert, Millis),
-    Release(Held),
-    Move(Held),
-    Open(RoomKey, Offer, Run),
+    Release(Held, Millis),
+    Move(Held, Millis),
+    Open(RoomKey, Offer, Run, Millis),
 }
 
 /// How a call ended without an answer.
@@ -189,9 +189,9 @@ impl Agent {
             Purpose::Beat(call) => self.beat_answered(call, answer, wire),
             Purpose::Raise(bucket, mark) => self.raise_answered(bucket, mark, &answer, wire),
             Purpose::Assert(held, asked, sent) => self.assert_answered(&held, (&asked, sent), answer, wire),
-            Purpose::Release(held) => self.release_answered(&held, answer, wire),
-            Purpose::Move(held) => self.move_answered(&held, answer, wire),
-            Purpose::Open(room, offer, run) => self.open_answered(&room, (offer, &run), answer, wire),
+            Purpose::Release(held, sent) => self.release_answered(&held, sent, answer, wire),
+            Purpose::Move(held, sent) => self.move_answered(&held, sent, answer, wire),
+            Purpose::Open(room, offer, run, sent) => self.open_answered(&room, (offer, &run, sent), answer, wire),
         }
     }
 
@@ -202,14 +202,14 @@ impl Agent {
         wire.send(self.place, Place::Store, id, Body::Ask(Ask::Node(operation)));
     }
 
-    fn note_runs(&mut self, runs: Vec<Run>, wire: &Wire) {
+    fn note_runs(&mut self, runs: Vec<Run>, sent: Millis, wire: &Wire) {
         let now = self.now(wire.now);
-        self.runs.hear_all(runs, &mut self.lease, &mut self.holdings, now);
+        self.runs.hear_all(runs, sent, &mut self.lease, &mut self.holdings, now);
     }
 
-    fn note_run(&mut self, bucket: u8, run: Run, wire: &Wire) {
+    fn note_run(&mut self, bucket: u8, run: Run, sent: Millis, wire: &Wire) {
         let now = self.now(wire.now);
-        self.runs.hear(bucket, run, &mut self.lease, &mut self.holdings, now);
+        self.runs.hear(bucket, run, sent, &mut self.lease, &mut self.holdings, now);
     }
 
     /// As node.rs has it: the lease is over by the node's own clock (rule 8).
@@ -234,8 +234,8 @@ impl Agent {
     }
 
     /// What a run that was heard of in passing leads to.
-    fn note_run_in_passing(&mut self, bucket: u8, run: Run, wire: &mut Wire) {
-        self.note_run(bucket, run, wire);
+    fn note_run_in_passing(&mut self, bucket: u8, run: Run, sent: Millis, wire: &mut Wire) {
+        self.note_run(bucket, run, sent, wire);
         self.assert_wanted(wire);
         self.report_wanted(wire);
     }

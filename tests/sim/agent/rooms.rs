@@ -163,7 +163,7 @@ impl Agent {
                 }
             }
             Ok(NodeAnswer::Asserted(Asserted::NewRun { run })) => {
-                self.note_run_in_passing(held.room.bucket(), run, wire);
+                self.note_run_in_passing(held.room.bucket(), run, sent, wire);
             }
             _ => {}
         }
@@ -206,20 +206,27 @@ impl Agent {
         let pending: Vec<_> =
             self.holdings.releases().into_iter().filter_map(|held| Some((self.holding(&held)?, held))).collect();
         self.release.on_the_way = pending.len();
+        let sent = self.now(wire.now);
         if pending.is_empty() {
             self.release.is_wanted = false;
             self.release.end();
         }
         for (holding, held) in pending {
-            self.ask(NodeOperation::Release(holding), Purpose::Release(held), ANSWER_WITHIN_MS, wire);
+            self.ask(NodeOperation::Release(holding), Purpose::Release(held, sent), ANSWER_WITHIN_MS, wire);
         }
     }
 
-    pub(super) fn release_answered(&mut self, held: &Held, answer: Result<NodeAnswer, Silence>, wire: &mut Wire) {
+    pub(super) fn release_answered(
+        &mut self,
+        held: &Held,
+        sent: Millis,
+        answer: Result<NodeAnswer, Silence>,
+        wire: &mut Wire,
+    ) {
         match answer {
             Ok(NodeAnswer::Released(Released::Yes)) => self.holdings.released(held),
             Ok(NodeAnswer::Released(Released::NewRun { run })) => {
-                self.note_run_in_passing(held.room.bucket(), run, wire);
+                self.note_run_in_passing(held.room.bucket(), run, sent, wire);
             }
             _ => {}
         }

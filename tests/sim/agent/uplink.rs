@@ -40,7 +40,7 @@ pub(super) enum Then {
 /// What it has asked.
 #[derive(Debug, Clone)]
 pub(super) enum Call {
-    Runs { to_register: bool },
+    Runs { to_register: bool, sent: Millis },
     Register { run: Run, sent: Millis },
     Renew { incarnation: Incarnation, sent: Millis },
 }
@@ -66,8 +66,8 @@ impl Agent {
         let Some(then) = self.beat.sleeps.take() else { return };
         self.check_lease(wire);
         match (then, self.lease.incarnation()) {
-            (Then::Reconnect, _) => self.ask_beat(NodeOperation::Runs, Call::Runs { to_register: false }, wire),
-            (Then::Turn, None) => self.ask_beat(NodeOperation::Runs, Call::Runs { to_register: true }, wire),
+            (Then::Reconnect, _) => self.ask_runs(false, wire),
+            (Then::Turn, None) => self.ask_runs(true, wire),
             (Then::Turn, Some(incarnation)) => {
                 let due = self.cadence.poll_timeout();
                 let due = self.lease.poll_timeout().map_or(due, |over| due.min(over));
@@ -80,13 +80,13 @@ impl Agent {
 
     pub(super) fn beat_answered(&mut self, call: Call, answer: Result<NodeAnswer, Silence>, wire: &mut Wire) {
         match (call, answer) {
-            (Call::Runs { to_register: true }, Ok(NodeAnswer::Runs(runs))) => {
-                self.note_runs(runs, wire);
+            (Call::Runs { to_register: true, sent }, Ok(NodeAnswer::Runs(runs))) => {
+                self.note_runs(runs, sent, wire);
                 self.register(wire);
             }
-            (Call::Runs { to_register: false }, answer) => {
+            (Call::Runs { to_register: false, sent }, answer) => {
                 if let Ok(NodeAnswer::Runs(runs)) = answer {
-                    self.note_runs(runs, wire);
+                    self.note_runs(runs, sent, wire);
                 }
                 self.assert_wanted(wire);
                 self.beat_in(0, Then::Turn, wire);
@@ -133,6 +133,11 @@ impl Agent {
         self.ask(operation, Purpose::Beat(call), within, wire);
     }
 
+    fn ask_runs(&mut self, to_register: bool, wire: &mut Wire) {
+        let sent = self.now(wire.now);
+        self.ask_beat(NodeOperation::Runs, Call::Runs { to_register, sent }, wire);
+    }
+
     fn register(&mut self, wire: &mut Wire) {
         let Some(run) = self.run(self.id.bucket()) else { return self.pause(Then::Turn, wire) };
         let register = Register {
@@ -160,7 +165,7 @@ impl Agent {
             }
             Registered::Taken { .. } => self.beat_in(TAKEN_AGAIN_MS, Then::Turn, wire),
             Registered::NewRun { run } => {
-                self.note_run(self.id.bucket(), run, wire);
+                self.note_run(self.id.bucket(), run, sent, wire);
                 self.pause(Then::Turn, wire);
             }
         }
@@ -223,7 +228,7 @@ impl Agent {
             }
             Renewed::NewRun { run } => {
                 self.cadence.failed(now);
-                self.note_run(self.id.bucket(), run, wire);
+                self.note_run(self.id.bucket(), run, sent, wire);
             }
         }
         self.go_on(wire);
