@@ -140,6 +140,15 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn start(replicas: usize) -> Self {
+        Self::start_all(replicas, Vec::new).await
+    }
+
+    /// Without replicas; each server with further options of its own, by which they speak TLS to each other.
+    pub(crate) async fn start_with(options: impl Fn() -> Vec<String>) -> Self {
+        Self::start_all(0, options).await
+    }
+
+    async fn start_all(replicas: usize, further: impl Fn() -> Vec<String>) -> Self {
         // Without a replica nothing is won by haste.
         let patience = if replicas > 0 { "1000" } else { "15000" };
         let mut servers = Vec::new();
@@ -148,15 +157,20 @@ impl Cluster {
             let bus = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
             let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", patience, "--cluster-port", &bus];
             let partly = ["--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"];
-            servers.push(Server::start_with(&[&options[..], &partly].concat()).await);
-            buses.push(bus);
+            let further = further();
+            let further: Vec<&str> = further.iter().map(String::as_str).collect();
+            let server = Server::start_with(&[&options[..], &partly, &further].concat()).await;
+            // By this port they know each other.
+            let port = if further.is_empty() { server.port().to_string() } else { server.tls_port().to_owned() };
+            servers.push(server);
+            buses.push((port, bus));
         }
         for (number, (first, last)) in [("0", "5460"), ("5461", "10922"), ("10923", "16383")].into_iter().enumerate() {
             servers[number].command(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]).await;
             servers[number].command(&["CLUSTER", "ADDSLOTSRANGE", first, last]).await;
         }
-        for (server, bus) in servers.iter().zip(&buses).skip(1) {
-            servers[0].command(&["CLUSTER", "MEET", "127.0.0.1", &server.port().to_string(), bus]).await;
+        for (port, bus) in &buses[1..] {
+            servers[0].command(&["CLUSTER", "MEET", "127.0.0.1", port, bus]).await;
         }
         let cluster = Self { servers };
         cluster.is_whole().await;

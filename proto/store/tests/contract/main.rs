@@ -15,6 +15,7 @@ mod sentinel;
 mod server;
 mod stage;
 mod steering;
+mod tls;
 
 /// Each named function of a module is a test on each store.
 macro_rules! on_every_store {

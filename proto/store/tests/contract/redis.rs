@@ -446,28 +446,3 @@ async fn a_unix_socket_is_as_good_as_a_port() {
     let store = RedisStore::new(&url, &RedisSettings::default()).unwrap();
     grant(&store, &room("standup"), "fra-1", 1).await;
 }
-
-#[tokio::test]
-async fn a_tls_server_is_trusted_by_its_authority_only() {
-    let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let server = Server::start().await;
-    let (certificate, key) = (server.folder().join("cert.pem"), server.folder().join("key.pem"));
-    std::fs::write(&certificate, signed.cert.pem()).unwrap();
-    std::fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    for (name, value) in [
-        ("tls-auth-clients", "no"),
-        ("tls-cert-file", certificate.to_str().unwrap()),
-        ("tls-key-file", key.to_str().unwrap()),
-        ("tls-ca-cert-file", certificate.to_str().unwrap()),
-        ("tls-port", &port),
-    ] {
-        server.command(&["CONFIG", "SET", name, value]).await;
-    }
-    let url = format!("rediss://localhost:{port}");
-    let trusting = RedisSettings { ca_file: Some(certificate), ..RedisSettings::default() };
-    let store = RedisStore::new(&url, &trusting).unwrap();
-    grant(&store, &room("standup"), "fra-1", 1).await;
-    let mistrusting = RedisStore::new(&url, &RedisSettings::default()).unwrap();
-    assert!(matches!(mistrusting.runs().await.unwrap_err(), StoreError::Unavailable { .. }));
-}

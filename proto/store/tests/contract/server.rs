@@ -12,7 +12,7 @@ use redis::{AsyncConnectionConfig, Client, FromRedisValue};
 use crate::stage::until;
 
 /// The first option of a sentinel; its configuration follows.
-const SENTINEL: &str = "--sentinel";
+pub(crate) const SENTINEL: &str = "--sentinel";
 
 /// A running Redis.
 pub(crate) struct Server {
@@ -57,6 +57,13 @@ impl Server {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port that takes TLS, by its options.
+    pub(crate) fn tls_port(&self) -> &str {
+        let mut words = self.options.iter().flat_map(|option| option.split_whitespace());
+        words.find(|word| word.trim_start_matches('-') == "tls-port").expect("it takes TLS");
+        words.next().expect("a port")
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -169,7 +176,8 @@ fn start(mut command: Command) -> Child {
     })
 }
 
-fn folder() -> PathBuf {
+/// A folder of its own, which whoever asks for it removes.
+pub(crate) fn folder() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("roost-store-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let folder = std::env::temp_dir().join(name);
