@@ -4,6 +4,7 @@
 mod cluster;
 mod events;
 mod failures;
+mod first;
 mod leases;
 mod made;
 mod property;
