@@ -82,6 +82,8 @@ pub struct Plan {
     pub scheduler_clock_s: i64,
     /// Where everything listens that is to be reached from elsewhere.
     pub host: String,
+    /// The network namespace in which Redis runs, with its address there.
+    pub redis_elsewhere: Option<(PathBuf, String)>,
 }
 
 impl Plan {
@@ -98,6 +100,7 @@ impl Plan {
             scheduler_arguments: Vec::new(),
             scheduler_clock_s: 0,
             host: LOOPBACK.to_owned(),
+            redis_elsewhere: None,
         }
     }
 
@@ -146,9 +149,10 @@ impl Cluster {
     /// Starts all of `plan` and waits until each scheduler is ready and knows every node.
     pub async fn start(plan: Plan) -> Result<Self, Trouble> {
         let folder = tempfile::Builder::new().prefix("roost-").tempdir()?;
-        let redis = match plan.store {
-            StoreKind::Embedded => None,
-            StoreKind::Redis => Some(Redis::start_at(folder.path(), &plan.host).await?),
+        let redis = match (plan.store, &plan.redis_elsewhere) {
+            (StoreKind::Embedded, _) => None,
+            (StoreKind::Redis, None) => Some(Redis::start_at(folder.path(), &plan.host).await?),
+            (StoreKind::Redis, Some((namespace, host))) => Some(Redis::start_in(folder.path(), namespace, host).await?),
         };
         let http = Client::builder().timeout(Duration::from_secs(10)).build()?;
         let mut cluster = Self { schedulers: Vec::new(), nodes: Vec::new(), redis, http, plan, folder };

@@ -8,9 +8,11 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::process::Process;
-use crate::{Trouble, binaries, wait};
+use crate::{Trouble, binaries, namespace, wait};
 
 const LOOPBACK: &str = "127.0.0.1";
+/// Redis's own, where nobody else is.
+const PORT: u16 = 6379;
 
 /// A running Redis without persistence.
 #[derive(Debug)]
@@ -29,16 +31,22 @@ impl Redis {
     /// Starts Redis in `folder`, listening at an address of this machine.
     pub async fn start_at(folder: &Path, host: &str) -> Result<Self, Trouble> {
         let port = TcpListener::bind((host, 0))?.local_addr()?.port();
-        Self::launch(folder, host, port).await
+        Self::launch(folder, (None, host), port).await
+    }
+
+    /// Starts Redis in `folder`, in a network namespace in which it has this address.
+    pub async fn start_in(folder: &Path, namespace: &Path, host: &str) -> Result<Self, Trouble> {
+        Self::launch(folder, (Some(namespace), host), PORT).await
     }
 
     /// Starts Redis in `folder` on a port that was its before.
     pub async fn start_on(folder: &Path, port: u16) -> Result<Self, Trouble> {
-        Self::launch(folder, LOOPBACK, port).await
+        Self::launch(folder, (None, LOOPBACK), port).await
     }
 
-    async fn launch(folder: &Path, host: &str, port: u16) -> Result<Self, Trouble> {
-        let mut command = Command::new(binaries::system("redis-server", "redis-server")?);
+    async fn launch(folder: &Path, (apart, host): (Option<&Path>, &str), port: u16) -> Result<Self, Trouble> {
+        let server = binaries::system("redis-server", "redis-server")?;
+        let mut command = apart.map_or_else(|| Command::new(&server), |apart| namespace::inside(apart, &server));
         command.args(["--bind", host, "--protected-mode", "no", "--port", &port.to_string()]);
         command.args(["--save", "", "--appendonly", "no"]);
         command.arg("--dir").arg(folder);
