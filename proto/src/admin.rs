@@ -1,8 +1,11 @@
 //! The shapes of the admin API.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::error::{Code, Reason};
 use crate::explain::Standing;
 use crate::id::{Incarnation, NamespaceId, NodeId};
 use crate::report::{Description, Host, Mode, Worker};
@@ -92,7 +95,7 @@ impl Default for DrainRequest {
 }
 
 /// How far a drain has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DrainView {
     pub state: DrainState,
     /// Rooms that are open on the node, by its last report or the store's word, whichever says more; of a lost node by the
@@ -103,6 +106,26 @@ pub struct DrainView {
     pub deadline_s: u64,
     #[serde(rename = "move", default)]
     pub move_rooms: bool,
+    /// It is finished because the node was lost: what rooms it had were taken over, or ended. The node hears of it if it comes
+    /// back.
+    #[serde(default)]
+    pub lost: bool,
+    /// Which of the rooms would stay if they were to be moved at this moment, and why; empty if all would go. Only while it
+    /// runs, and only where one drain is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck: Option<Vec<StuckRooms>>,
+}
+
+/// Rooms that cannot be moved at this moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StuckRooms {
+    /// With what an order to move one of them would be answered: `no_node`, `starting`, `store_unavailable`.
+    pub code: Code,
+    pub rooms: u32,
+    /// With `no_node`, why: how many of these rooms some node refused for that reason, the one that is drained aside. If
+    /// that one is lost, `not_alive`: nobody is there to give the rooms up. None if there is no other node.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reasons: BTreeMap<Reason, u32>,
 }
 
 /// A scheduler of the cluster.

@@ -28,6 +28,9 @@ pub struct Drain {
     /// The mode to which the node returns when the drain is taken back.
     pub before: Mode,
     pub state: DrainState,
+    /// It was finished because the node was lost, not by its own word.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
 }
 
 /// How far a drain has come.
@@ -35,7 +38,7 @@ pub struct Drain {
 #[serde(rename_all = "snake_case")]
 pub enum DrainState {
     Running,
-    /// The node has no room; its mode is maintenance.
+    /// The node has no room, by its own word or because it was lost; its mode is maintenance.
     Finished,
     /// Taken back by an operator.
     Cancelled,

@@ -5,11 +5,12 @@
 
 mod pin;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use roost_proto::admin::{
     ClusterView, DrainRequest, DrainView, Load, ModeRequest, NodeCounts, NodeState, NodeView, Page, SchedulerView,
-    StoreView,
+    StoreView, StuckRooms,
 };
 use roost_proto::command::{Action, Command};
 use roost_proto::error::{Code, Problem, Reason, ReasonCount, Rejection};
@@ -158,6 +159,12 @@ fn admin_answers_keep_their_format() {
             participants_left: 3,
             deadline_s: 577,
             move_rooms: false,
+            lost: false,
+            stuck: Some(vec![StuckRooms {
+                code: Code::NoNode,
+                rooms: 1,
+                reasons: BTreeMap::from([(Reason::WrongNamespace, 1)]),
+            }]),
         }),
     };
     pin("nodes", &Page { items: vec![view], next_cursor: Some("fra-1".into()) });
@@ -330,9 +337,10 @@ fn steering() -> Steering {
         deadline_store_ms: 1_790_000_600_000,
         move_rooms: true,
         before: Mode::Serving,
-        state: DrainState::Running,
+        state: DrainState::Finished,
+        lost: true,
     };
-    Steering { plan: 1_790_000_000_003, mode: Mode::Draining, drain: Some(drain) }
+    Steering { plan: 1_790_000_000_003, mode: Mode::Maintenance, drain: Some(drain) }
 }
 
 fn report() -> Report {

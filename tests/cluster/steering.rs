@@ -211,6 +211,71 @@ fn what_is_left_at_a_drains_deadline_is_moved() {
 }
 
 #[test]
+fn a_drain_says_why_rooms_stay() {
+    run(async {
+        let mut plan = Plan::small();
+        plan.nodes[1].arguments = vec!["--namespace".to_owned(), "other".to_owned()];
+        let mut cluster = Cluster::start(plan).await?;
+        let (_, mut anna) = standup_with_anna(&cluster).await?;
+        let drain = json!({"move": true, "deadline_s": 60});
+        assert_eq!(call(&cluster, 0, Method::POST, "nodes/fra-1/drain", drain).await?.0, 200);
+        let stuck = json!([{"code": "no_node", "rooms": 1, "reasons": {"wrong_namespace": 1}}]);
+        wait::until("it says why", SOON, || async {
+            let (_, drain) = call(&cluster, 0, Method::GET, "nodes/fra-1/drain", json!({})).await.ok()?;
+            assert_eq!(drain["state"], "running", "{drain}");
+            (drain["rooms_left"] == 1 && drain["stuck"] == stuck).then_some(())
+        })
+        .await?;
+        let (_, node) = call(&cluster, 0, Method::GET, "nodes/fra-1", json!({})).await?;
+        assert_eq!((&node["drain"]["rooms_left"], &node["drain"]["stuck"]), (&json!(1), &Value::Null), "{node}");
+        let other = cluster.start_node(&NodePlan::new("iad-2", "us/east")).await?;
+        cluster.nodes.push(other);
+        assert_eq!(anna.expect("redirect").await?["node"], "iad-2");
+        expect_drain(&cluster, 0, "finished").await?;
+        let (_, drain) = call(&cluster, 0, Method::GET, "nodes/fra-1/drain", json!({})).await?;
+        assert_eq!((&drain["lost"], &drain["stuck"]), (&json!(false), &Value::Null), "{drain}");
+        cluster.stop().await
+    });
+}
+
+#[test]
+fn the_drain_of_a_node_that_is_lost_ends_when_its_rooms_are_elsewhere() {
+    for plan in [Plan::small(), Plan::small().with_redis(2)] {
+        run(async {
+            let mut cluster = Cluster::start(plan).await?;
+            let (_, _anna) = standup_with_anna(&cluster).await?;
+            assert_eq!(call(&cluster, 0, Method::POST, "nodes/fra-1/drain", json!({})).await?.0, 200);
+            expect_mode(&cluster, "draining").await?;
+            cluster.node_mut("fra-1")?.process.kill().await?;
+            wait::until("the room can be given to nobody by its node", SOON, || async {
+                let (_, drain) = call(&cluster, 0, Method::GET, "nodes/fra-1/drain", json!({})).await.ok()?;
+                assert_eq!((&drain["state"], &drain["rooms_left"]), (&json!("running"), &json!(1)), "{drain}");
+                (drain["stuck"] == json!([{"code": "no_node", "rooms": 1, "reasons": {"not_alive": 1}}])).then_some(())
+            })
+            .await?;
+            let elsewhere = wait::until("its room is given to the other node", SOON, || async {
+                let found = cluster.lookup_from("eu/central", "standup").await.ok()?;
+                (found.node.id.as_str() == "iad-1").then_some(found)
+            });
+            let url = cluster.door("iad-1", "standup", "anna", &elsewhere.await?.ticket)?;
+            Participant::connect(&url).await?.join("Anna").await?;
+            let last = cluster.schedulers.len() - 1;
+            expect_drain(&cluster, last, "finished").await?;
+            let (_, drain) = call(&cluster, last, Method::GET, "nodes/fra-1/drain", json!({})).await?;
+            assert_eq!((&drain["lost"], &drain["rooms_left"]), (&json!(true), &json!(0)), "{drain}");
+            let again = cluster.start_node(&NodePlan::new("fra-1", "eu/central")).await?;
+            *cluster.node_mut("fra-1")? = again;
+            cluster.settled().await?;
+            expect_mode(&cluster, "maintenance").await?;
+            let (status, drain) = call(&cluster, 0, Method::DELETE, "nodes/fra-1/drain", json!({})).await?;
+            assert_eq!((status, &drain["state"], &drain["lost"]), (200, &json!("cancelled"), &json!(false)));
+            expect_mode(&cluster, "serving").await?;
+            cluster.stop().await
+        });
+    }
+}
+
+#[test]
 fn only_a_lost_node_is_purged_and_it_is_gone_everywhere() {
     run(async {
         let mut cluster = Cluster::start(Plan::small().with_redis(2)).await?;

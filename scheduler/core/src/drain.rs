@@ -1,7 +1,7 @@
 //! Modes and drains: what an operator's word makes of a node's plan, and what is due of a drain that runs.
 //!
 //! A drain ends when its node has no room: its rooms end by themselves, and those that are left are moved, at its deadline or,
-//! if the operator said so, at once. Every change carries the plan's number (see the store's `steer`), so that two schedulers
+//! if the operator said so, at once. Of a node that is lost they are taken over, or ended, by whoever may. Every change carries the plan's number (see the store's `steer`), so that two schedulers
 //! which both think that a drain is theirs do no harm.
 
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ pub enum Due {
     Move,
     /// The node has no room and no participant any more: it goes into maintenance.
     Finish,
+    /// The node is lost, and the store names no room of it any more: the same, if the store says that it has no lease.
+    FinishLost,
 }
 
 /// The operator sets a mode. A drain that runs is taken back by that; one that is over is forgotten.
@@ -47,7 +49,7 @@ pub fn start(current: Option<&Steering>, move_rooms: bool, deadline_store_ms: u6
     let mode = current.map_or(Mode::Serving, |current| current.mode);
     let earlier = current.and_then(|current| current.drain).filter(|drain| drain.state != DrainState::Cancelled);
     let before = earlier.map_or(mode, |drain| drain.before);
-    (Mode::Draining, Some(Drain { deadline_store_ms, move_rooms, before, state: DrainState::Running }))
+    (Mode::Draining, Some(Drain { deadline_store_ms, move_rooms, before, state: DrainState::Running, lost: false }))
 }
 
 /// The operator takes a drain back, also one that has finished. None if there is none.
@@ -56,14 +58,14 @@ pub fn cancel(current: Option<&Steering>) -> Option<Wanted> {
     let current = current?;
     let drain = current.drain?;
     let mode = if drain.state == DrainState::Cancelled { current.mode } else { drain.before };
-    Some((mode, Some(Drain { state: DrainState::Cancelled, ..drain })))
+    Some((mode, Some(Drain { state: DrainState::Cancelled, lost: false, ..drain })))
 }
 
-/// The drain is over. None if it does not run.
+/// The drain is over, be it that its node is `lost`. None if it does not run.
 #[must_use]
-pub fn finish(current: Option<&Steering>) -> Option<Wanted> {
+pub fn finish(current: Option<&Steering>, lost: bool) -> Option<Wanted> {
     let drain = current.and_then(Steering::running)?;
-    Some((Mode::Maintenance, Some(Drain { state: DrainState::Finished, ..*drain })))
+    Some((Mode::Maintenance, Some(Drain { state: DrainState::Finished, lost, ..*drain })))
 }
 
 /// A drain that runs.
@@ -75,20 +77,20 @@ pub struct Running {
     pub due: Due,
 }
 
-/// The drains that run, on nodes that live, with what is due of each. `store_ms` is the store's clock.
+/// The drains that run, with what is due of each. `store_ms` is the store's clock.
 ///
 /// None of a node whose bucket is in a grace (rule 15), and none by an old plan: what a node reports is as new as the store's.
 #[must_use]
 pub fn running(view: &View, store_ms: u64, now: Millis) -> Vec<Running> {
-    let lives = |node: &&Node| node.state != NodeState::Lost;
     let is_settled = |node: &&Node| view.grace.left_ms(node.report.node.bucket(), now) == 0;
     let in_grace = view.grace.longest_left_ms(now) > 0;
+    let is_deaf = !view.has_heard_all(now) || view.brake().holds();
     let due = |node: &Node| {
         let (id, plan) = (node.report.node.clone(), node.report.plan());
-        let due = due(node, Known { open_rooms: view.rooms.open_at(&id), in_grace }, store_ms)?;
+        let due = due(node, Known { open_rooms: view.rooms.open_at(&id), in_grace, is_deaf }, store_ms)?;
         Some(Running { node: id, plan, due })
     };
-    view.nodes.iter().filter(lives).filter(is_settled).filter_map(due).collect()
+    view.nodes.iter().filter(is_settled).filter_map(due).collect()
 }
 
 /// What is known of a node's rooms beside its own report.
@@ -99,6 +101,8 @@ pub struct Known {
     pub open_rooms: u32,
     /// Whether in any bucket rooms may still be asserted.
     pub in_grace: bool,
+    /// Whether a node's silence may be our own fault: we have not listened for long, or the brake holds.
+    pub is_deaf: bool,
 }
 
 /// What is due of the node's drain; none if none runs.
@@ -109,6 +113,14 @@ pub fn due(node: &Node, known: Known, store_ms: u64) -> Option<Due> {
     let is_settled = store_ms >= steering.plan.saturating_add(SETTLED_AFTER_MS) && !known.in_grace;
     let is_empty = node.report.participants == 0 && known.open_rooms == 0;
     Some(match node.report.rooms {
+        // What it reported last says nothing of the rooms that others have taken over since.
+        _ if node.state == NodeState::Lost => {
+            if known.open_rooms == 0 && is_settled && !known.is_deaf {
+                Due::FinishLost
+            } else {
+                Due::Nothing
+            }
+        }
         0 if is_empty && is_settled && node.state == NodeState::Alive => Due::Finish,
         0 => Due::Nothing,
         _ if drain.move_rooms || store_ms >= drain.deadline_store_ms => Due::Move,
@@ -153,6 +165,8 @@ pub fn progress(node: &Node, open_rooms: u32, store_ms: u64) -> Option<DrainView
         participants_left,
         deadline_s: drain.deadline_store_ms.saturating_sub(store_ms).div_ceil(1_000),
         move_rooms: drain.move_rooms,
+        lost: drain.lost,
+        stuck: None,
     })
 }
 
@@ -167,7 +181,7 @@ mod tests {
     use roost_proto::report::Report;
     use roost_proto::room::{Claim, ClaimState};
 
-    const EMPTY: Known = Known { open_rooms: 0, in_grace: false };
+    const EMPTY: Known = Known { open_rooms: 0, in_grace: false, is_deaf: false };
     const PLAN: u64 = 1_790_000_000_000;
     const DEADLINE: u64 = PLAN + 600_000;
 
@@ -176,15 +190,15 @@ mod tests {
         for mode in [Mode::Serving, Mode::BlockNewRooms, Mode::BlockNewParticipants, Mode::Maintenance] {
             let begun = as_plan(start(Some(&as_plan((mode, None))), false, DEADLINE));
             let again = as_plan(start(Some(&begun), true, DEADLINE + 1));
-            let finished = as_plan(finish(Some(&again)).unwrap());
+            let finished = as_plan(finish(Some(&again), true).unwrap());
             assert_eq!(finished.mode, Mode::Maintenance);
             let once_more = as_plan(start(Some(&finished), false, DEADLINE));
             for drained in [begun, again, finished, once_more] {
                 let (back, drain) = cancel(Some(&drained)).unwrap();
-                assert_eq!((back, drain.unwrap().state), (mode, DrainState::Cancelled));
+                assert_eq!((back, drain.unwrap().state, drain.unwrap().lost), (mode, DrainState::Cancelled, false));
                 let cancelled = as_plan((back, drain));
                 assert_eq!(cancel(Some(&cancelled)), Some((back, drain)), "twice is once");
-                assert_eq!(finish(Some(&cancelled)), None);
+                assert_eq!(finish(Some(&cancelled), false), None);
             }
         }
         assert_eq!(cancel(None), None);
@@ -196,7 +210,7 @@ mod tests {
         let begun = as_plan(start(None, false, DEADLINE));
         let (mode, drain) = set_mode(Some(&begun), Mode::BlockNewRooms);
         assert_eq!((mode, drain.map(|drain| drain.state)), (Mode::BlockNewRooms, Some(DrainState::Cancelled)));
-        let finished = as_plan(finish(Some(&begun)).unwrap());
+        let finished = as_plan(finish(Some(&begun), false).unwrap());
         assert_eq!(set_mode(Some(&finished), Mode::Serving), (Mode::Serving, None));
         assert_eq!(start(Some(&as_plan((mode, drain))), false, 1).1.unwrap().before, Mode::BlockNewRooms);
     }
@@ -214,7 +228,7 @@ mod tests {
         ] {
             let steering = as_plan(start(None, move_rooms, DEADLINE));
             assert_eq!(due(&node(steering, rooms), EMPTY, at), Some(expected), "{rooms} {move_rooms} {at}");
-            for over in [finish(Some(&steering)), cancel(Some(&steering))] {
+            for over in [finish(Some(&steering), false), cancel(Some(&steering))] {
                 assert_eq!(due(&node(as_plan(over.unwrap()), rooms), EMPTY, at), None);
             }
         }
@@ -229,12 +243,51 @@ mod tests {
             (NodeState::Alive, 0, Known { open_rooms: 1, ..EMPTY }, Due::Nothing),
             (NodeState::Alive, 0, Known { in_grace: true, ..EMPTY }, Due::Nothing),
             (NodeState::Suspect, 0, EMPTY, Due::Nothing),
-            (NodeState::Lost, 0, EMPTY, Due::Nothing),
+            (NodeState::Lost, 0, EMPTY, Due::FinishLost),
         ] {
             let mut node = node(steering, 0);
             (node.state, node.report.participants) = (state, participants);
             assert_eq!(due(&node, known, DEADLINE), Some(expected), "{state:?} {participants} {known:?}");
         }
+    }
+
+    #[test]
+    fn the_drain_of_a_lost_node_ends_when_the_store_names_no_room_of_it() {
+        let steering = as_plan(start(None, true, DEADLINE));
+        for (known, at, expected) in [
+            (Known { open_rooms: 1, ..EMPTY }, DEADLINE, Due::Nothing),
+            (Known { in_grace: true, ..EMPTY }, DEADLINE, Due::Nothing),
+            (Known { is_deaf: true, ..EMPTY }, DEADLINE, Due::Nothing),
+            (EMPTY, PLAN, Due::Nothing),
+            (EMPTY, DEADLINE, Due::FinishLost),
+        ] {
+            let mut node = node(steering, 3);
+            node.state = NodeState::Lost;
+            assert_eq!(due(&node, known, at), Some(expected), "{known:?} {at}");
+        }
+        let finished = as_plan(finish(Some(&steering), true).unwrap());
+        assert!(progress(&node(finished, 0), 0, PLAN).unwrap().lost);
+        assert!(!start(Some(&finished), true, DEADLINE).1.unwrap().lost, "the next one has not ended");
+    }
+
+    #[test]
+    fn the_silence_of_a_drained_node_counts_only_for_whoever_hears_and_while_no_brake_holds() {
+        let steering = as_plan(start(None, false, DEADLINE));
+        let of = |name: &str| {
+            let mut report = Report { rooms: 1, participants: 3, ..sample::report(name, "eu") };
+            report.steer(steering);
+            report
+        };
+        let lost = READY.plus(10_000);
+        let mut view = sample::view(vec![of("a"), sample::report("b", "eu")]);
+        sample::pass(&mut view, READY, lost);
+        assert_eq!(due_in(&view, lost)[0].due, Due::FinishLost);
+        view.stop_listening(lost);
+        assert_eq!(due_in(&view, lost)[0].due, Due::Nothing);
+        let mut many = sample::view(["a", "b", "c", "d"].map(of).to_vec());
+        sample::pass(&mut many, READY, lost);
+        assert!(many.brake().holds());
+        assert!(due_in(&many, lost).iter().all(|drain| drain.due == Due::Nothing));
     }
 
     #[test]

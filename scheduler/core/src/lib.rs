@@ -29,6 +29,7 @@ pub mod room;
 mod sample;
 pub mod score;
 pub mod size;
+pub mod stuck;
 pub mod time;
 pub mod trust;
 pub mod view;

@@ -78,9 +78,12 @@ impl Scheduler {
         let tried = if tried.plan == plan { tried } else { Tried { plan, ..Tried::default() } };
         let tried = match due {
             Due::Nothing => tried,
-            Due::Finish => {
-                match self.finish_drain(&node).await {
-                    Ok(true) => tracing::info!(%node, "the drain is finished: no room is left"),
+            // By our own word alone the node may only be out of our reach.
+            Due::FinishLost if !self.has_no_lease(&node).await => tried,
+            Due::Finish | Due::FinishLost => {
+                let lost = due == Due::FinishLost;
+                match self.finish_drain(&node, lost).await {
+                    Ok(true) => tracing::info!(%node, lost, "the drain is finished: no room is left"),
                     Ok(false) => {}
                     Err(problem) => tracing::debug!(%node, detail = problem.detail, "the drain cannot be finished yet"),
                 }
@@ -89,6 +92,13 @@ impl Scheduler {
             Due::Move => self.move_away(&node, tried).await,
         };
         (node, tried)
+    }
+
+    /// Whether the store says that all leases of the node are over.
+    async fn has_no_lease(&self, node: &NodeId) -> bool {
+        let leases = self.store.leases(node).await;
+        self.metrics.store_called("leases", &leases);
+        leases.is_ok_and(|leases| leases.iter().all(|lease| lease.lapsed))
     }
 
     /// Moves a part of the node's open rooms to wherever placement says, for as long as the plan is the one of this round.

@@ -8,9 +8,10 @@ use roost_proto::error::{Code, Problem};
 use roost_proto::event::Event;
 use roost_proto::id::{Incarnation, NodeId};
 use roost_proto::mode::Mode;
-use roost_proto::steer::Steering;
+use roost_proto::steer::{DrainState, Steering};
 use roost_scheduler_core::drain::{self, Wanted};
 use roost_scheduler_core::node::Node;
+use roost_scheduler_core::stuck::Stuck;
 use roost_store::StoreError;
 use roost_store::operation::{Purged, Steer, Steered};
 
@@ -41,12 +42,20 @@ impl Scheduler {
     pub(crate) async fn drain(&self, id: &NodeId, wanted: &DrainRequest) -> Result<DrainView, Problem> {
         let deadline_store_ms = self.deadline_store_ms(wanted);
         self.steer(id, |current| Some(drain::start(current, wanted.move_rooms, deadline_store_ms))).await?;
-        self.drain_of(id)
+        self.drain_of(id).await
     }
 
-    /// How far a node's drain has come.
-    pub(crate) fn drain_of(&self, id: &NodeId) -> Result<DrainView, Problem> {
-        self.node(id)?.drain.ok_or_else(|| no_drain(id))
+    /// How far a node's drain has come, and, if it runs, which of its rooms could not be moved.
+    pub(crate) async fn drain_of(&self, id: &NodeId) -> Result<DrainView, Problem> {
+        let mut drain = self.node(id)?.drain.ok_or_else(|| no_drain(id))?;
+        if drain.state == DrainState::Running {
+            let mut stuck = Stuck::of(id.clone());
+            while !stuck.look_on(&self.view(), &self.rules.shared.namespaces, self.clock.now()) {
+                tokio::task::yield_now().await;
+            }
+            drain.stuck = Some(stuck.counts());
+        }
+        Ok(drain)
     }
 
     /// Takes a drain back: the node has the mode that it had before.
@@ -58,12 +67,12 @@ impl Scheduler {
             wanted.filter(|wanted| current.is_none_or(|current| *wanted != (current.mode, current.drain)))
         })
         .await?;
-        if found { self.drain_of(id) } else { Err(no_drain(id)) }
+        if found { self.drain_of(id).await } else { Err(no_drain(id)) }
     }
 
-    /// Finishes a drain, if it still runs.
-    pub(super) async fn finish_drain(&self, id: &NodeId) -> Result<bool, Problem> {
-        self.steer(id, drain::finish).await.map(|written| written.is_some())
+    /// Finishes a drain, if it still runs, be it that its node is `lost`.
+    pub(super) async fn finish_drain(&self, id: &NodeId, lost: bool) -> Result<bool, Problem> {
+        self.steer(id, |current| drain::finish(current, lost)).await.map(|written| written.is_some())
     }
 
     /// Forgets a node that is lost, both in our own eyes and by the store's word (rule 12).

@@ -89,7 +89,7 @@ pub(super) async fn drain(
     Ok(HttpResponse::Ok().json(drain?))
 }
 
-/// How far a node's last drain has come.
+/// How far a node's last drain has come; while it runs, with the rooms that could not be moved at this moment, by reason.
 #[utoipa::path(
     get,
     path = "/v1/nodes/{id}/drain",
@@ -101,7 +101,7 @@ pub(super) async fn drain(
     )
 )]
 pub(super) async fn drain_of(id: web::Path<String>, scheduler: web::Data<Scheduler>) -> Result<HttpResponse, ApiError> {
-    Ok(HttpResponse::Ok().json(scheduler.drain_of(&NodeId::new(id.as_str())?)?))
+    Ok(HttpResponse::Ok().json(scheduler.drain_of(&NodeId::new(id.as_str())?).await?))
 }
 
 /// Takes a drain back, also one that has finished: the node has the mode that it had before.

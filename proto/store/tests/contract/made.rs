@@ -11,8 +11,13 @@ use roost_store::operation::{Assert, Grant, Granted, Holding, Opened, Register, 
 pub(crate) const EXPECTED: Expected = Expected { participants: 12, hint: 15, age_ms: 0 };
 
 /// The drain that this suite knows.
-pub(crate) const DRAIN: Drain =
-    Drain { deadline_store_ms: 1_790_000_600_000, move_rooms: true, before: Mode::Serving, state: DrainState::Running };
+pub(crate) const DRAIN: Drain = Drain {
+    deadline_store_ms: 1_790_000_600_000,
+    move_rooms: true,
+    before: Mode::Serving,
+    state: DrainState::Running,
+    lost: false,
+};
 
 pub(crate) const LONG_MS: u64 = 1_000_000_000;
 
