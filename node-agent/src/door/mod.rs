@@ -69,7 +69,7 @@ impl Admission {
         Self { epoch, claim, stay }
     }
 
-    /// Whether the node may still admit to the room: asked again after the transport was made (rule 5). If not, close
+    /// Whether the node may still admit to the room: asked again after the first transport was made (rule 5). If not, close
     /// with `store_unavailable`.
     #[must_use]
     pub(crate) fn still_holds(&self) -> bool {

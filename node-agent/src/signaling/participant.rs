@@ -140,8 +140,9 @@ impl Participant {
         else {
             return Err(misunderstood());
         };
-        // Rule 5: the node may have lost the room while the transport was being made.
-        if !self.admission.still_holds() {
+        // Rule 5: the node may have lost the room while the transport was being made. One more for somebody who is inside
+        // admits nobody, and a running session ends for no reason of the store's (invariant 5).
+        if !self.room.read(|state| state.has_arrived(self.id)) && !self.admission.still_holds() {
             self.room.close_media(vec![Object::Transport(id)]);
             self.outbox.end(Ending::not_held());
             return Err(unavailable());

@@ -62,6 +62,8 @@ struct Peer {
     second_generation: bool,
     joined: Option<Profile>,
     transports: BTreeSet<String>,
+    /// A transport was made for it, which may be gone by now.
+    arrived: bool,
     /// The transport that receives.
     consuming: Option<String>,
     producers: BTreeSet<String>,
@@ -119,6 +121,7 @@ impl State {
             second_generation: false,
             joined: None,
             transports: BTreeSet::new(),
+            arrived: false,
             consuming: None,
             producers: BTreeSet::new(),
             data_producers: BTreeSet::new(),
@@ -178,6 +181,12 @@ impl State {
         if count < TRANSPORTS { Ok(()) } else { Err(limit("transports", TRANSPORTS)) }
     }
 
+    /// Whether the participant is inside: it got a transport while the node held the room (rule 5). Whoever is inside is
+    /// admitted no more, so that its session goes on whatever becomes of the node's lease.
+    pub(super) fn has_arrived(&self, connection: ConnectionId) -> bool {
+        self.peers.get(&connection).is_some_and(|peer| peer.arrived)
+    }
+
     /// The media server made a transport.
     pub(super) fn transport_made(
         &mut self,
@@ -188,6 +197,7 @@ impl State {
         self.may_make_transport(connection)?;
         let peer = self.peer_mut(connection)?;
         peer.transports.insert(id.to_owned());
+        peer.arrived = true;
         let first = consuming && peer.consuming.is_none();
         if first {
             peer.consuming = Some(id.to_owned());

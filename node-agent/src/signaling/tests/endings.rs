@@ -156,6 +156,18 @@ async fn a_node_that_lost_the_room_while_the_transport_was_made_admits_nobody() 
 }
 
 #[actix_web::test]
+async fn who_is_inside_makes_its_next_transport_while_the_node_admits_nobody() {
+    let node = node().await;
+    let mut ann = node.client("room", "ann").await;
+    ann.join(Second, "Ann").await;
+    node.door.holds.store(false, Ordering::Relaxed);
+    ann.ask("createWebRtcTransport", json!({"forceTcp": false, "appData": {"direction": "producer"}})).await;
+    ann.settle().await;
+    assert_eq!(node.rooms.participants(), 1);
+    assert_eq!(node.client("room", "bob").await.closed().await, (4503, "store_unavailable".to_owned()));
+}
+
+#[actix_web::test]
 async fn a_closed_room_says_why_and_a_later_generation_is_another_room() {
     let mut node = node().await;
     let key = RoomKey::new("default", "room").expect("valid");
