@@ -7,7 +7,13 @@ use roost_proto::room::Run;
 use roost_proto::time::Millis;
 
 use crate::hold::Holdings;
-use crate::lease::{LEASE_MS, Lease, REPORT_INTERVAL_MS};
+use crate::lease::{FENCE_MARGIN_MS, LEASE_MS, Lease, REPORT_INTERVAL_MS};
+
+/// A process that heard nothing for longer may have stood still, and knows nothing of what the store did meanwhile.
+pub const STALL_MS: u64 = 1_500;
+
+// Whoever is refused for so long in a grace, and admits as long as it may after that, has stopped when the grace is over.
+const _: () = assert!(STALL_MS + LEASE_MS - FENCE_MARGIN_MS < LEASE_MS + REPORT_INTERVAL_MS);
 
 /// What is known of every bucket; nothing before the store was reached.
 #[derive(Debug, Clone)]
@@ -81,7 +87,7 @@ impl Runs {
         if runs.len() != usize::from(BUCKETS) {
             return false;
         }
-        self.answered(now);
+        self.answered(lease.lease_ms(), now);
         if self.buckets.is_empty() {
             self.buckets = runs.into_iter().map(|run| Sight::new(run, now)).collect();
             return false;
@@ -140,7 +146,7 @@ impl Runs {
         holdings: &mut Holdings,
         now: Millis,
     ) -> bool {
-        self.answered(now);
+        self.answered(lease.lease_ms(), now);
         let Some(told) = told else {
             (0..BUCKETS).for_each(|bucket| holdings.vouch(bucket, sent));
             return false;
@@ -186,9 +192,11 @@ impl Runs {
     }
 
     /// The store answers: graces that were not over go on.
-    fn answered(&mut self, now: Millis) {
-        self.heard = now;
-        let Some((silent, length)) = self.silent.take() else { return };
+    fn answered(&mut self, lease_ms: u64, now: Millis) {
+        let stalled = || self.has_stalled(now).then(|| (self.heard, grace_ms(lease_ms, 0)));
+        let silent = self.silent.or_else(stalled);
+        (self.heard, self.silent) = (now, None);
+        let Some((silent, length)) = silent else { return };
         for sight in self.buckets.iter_mut().filter(|sight| silent.since(sight.since) < length) {
             sight.since = sight.since.plus(now.since(silent.max(sight.since)));
         }
@@ -200,11 +208,19 @@ impl Runs {
     #[must_use]
     pub fn grace_left_ms(&self, bucket: u8, lease_ms: u64, replaced_ms: u64, now: Millis) -> u64 {
         let length = grace_ms(lease_ms, replaced_ms);
-        let until = self.silent.map_or(now, |(silent, _)| silent.min(now));
+        let until = match self.silent {
+            Some((silent, _)) => silent.min(now),
+            None if replaced_ms == 0 && self.has_stalled(now) => self.heard,
+            None => now,
+        };
         match self.buckets.get(usize::from(bucket)) {
             Some(sight) => length.saturating_sub(until.since(sight.since)),
             None => length,
         }
+    }
+
+    fn has_stalled(&self, now: Millis) -> bool {
+        now.since(self.heard) > STALL_MS
     }
 }
 
@@ -271,13 +287,16 @@ mod tests {
     fn a_grace_lasts_from_the_first_sight_of_its_bucket_s_run() {
         let mut node = Node::with_rooms_everywhere();
         let left = |node: &Node, bucket, replaced, now| node.runs.grace_left_ms(bucket, 3_000, replaced, Millis(now));
+        node.renewed_each_second(0..=4);
         assert_eq!(left(&node, 2, 0, 4_999), 1, "the shortest is that of the usual lease and a report");
         assert_eq!(left(&node, 2, 6_000, 4_999), 5_001);
+        node.renewed_each_second(5..=6);
         node.hear(2, "second", Millis(6_000));
         assert_eq!(left(&node, 2, 0, 7_000), 4_000);
         assert_eq!(left(&node, 3, 0, 7_000), 0);
         assert_eq!(node.runs.grace_left_ms(2, 60_000, 0, Millis(6_000)), 61_000);
         node.hear(2, "second", Millis(8_000));
+        node.renewed_each_second(7..=11);
         assert_eq!(left(&node, 2, 0, 11_000), 0, "the same run begins nothing");
     }
 
@@ -285,16 +304,34 @@ mod tests {
     fn while_the_store_does_not_answer_a_grace_stands_still_and_one_that_is_over_stays_so() {
         let mut node = Node::with_rooms_everywhere();
         let left = |node: &Node, now| [2, 3, 4].map(|bucket| node.runs.grace_left_ms(bucket, LEASE_MS, 0, Millis(now)));
+        node.renewed_each_second(0..=10);
         node.hear(2, "second", Millis(10_000));
-        node.renewed(&[], Millis(12_000));
+        node.renewed_each_second(11..=12);
         node.runs.unheard(LEASE_MS, 0);
         node.hear(3, "second", Millis(13_000));
         node.runs.unheard(LEASE_MS, 0);
         assert_eq!(left(&node, 60_000), [3_000, 5_000, 0]);
         node.hear_each(&[(2, "second"), (3, "second")], Millis(60_000));
+        node.renewed_each_second(61..=62);
         assert_eq!(left(&node, 62_000), [1_000, 3_000, 0]);
         node.runs.unheard(LEASE_MS, 1_000);
-        assert_eq!(left(&node, 64_000), [0, 1_000, 0], "where no refusal counts nothing stands still");
+        let left = [2, 3, 4].map(|bucket| node.runs.grace_left_ms(bucket, LEASE_MS, 1_000, Millis(64_000)));
+        assert_eq!(left, [0, 1_000, 0], "where no refusal counts nothing stands still");
+    }
+
+    #[test]
+    fn a_node_that_stood_still_does_not_count_that_time() {
+        let mut node = Node::with_rooms_everywhere();
+        let left = |node: &Node, now| node.runs.grace_left_ms(2, LEASE_MS, 0, Millis(now));
+        node.renewed_each_second(0..=10);
+        node.hear(2, "second", Millis(10_000));
+        node.renewed_each_second(11..=12);
+        assert_eq!(left(&node, 60_000), 3_000, "whoever wakes does not know what the store did meanwhile");
+        node.renewed(&[], Millis(60_000));
+        assert_eq!(left(&node, 60_000), 3_000);
+        node.renewed_each_second(61..=63);
+        assert_eq!(left(&node, 63_000), 0);
+        assert_eq!(left(&node, 90_000), 0, "it was over before");
     }
 
     #[test]
@@ -414,6 +451,12 @@ mod tests {
             self.lease.renewed(Incarnation(1), 0, sent, sent);
             let told = told.iter().map(|(bucket, run)| (*bucket, Run((*run).into()))).collect();
             self.runs.renewed(Some(told), sent, &mut self.lease, &mut self.holdings, sent)
+        }
+
+        fn renewed_each_second(&mut self, seconds: std::ops::RangeInclusive<u64>) {
+            for second in seconds {
+                self.renewed(&[], Millis(second * 1_000));
+            }
         }
 
         fn renewed_by_old_scheduler(&mut self, sent: Millis) -> bool {
