@@ -1,10 +1,6 @@
 //! The store in Redis 7 (or Valkey): the specification as Lua scripts, one slot and one round trip each.
 //!
-//! The ACL user needs `~PREFIX:*` and these commands:
-//! `+evalsha +script|load +info +time +scan +get +set +del +pttl +pexpire +hget +hset +hdel +hmget +hgetall +hvals`
-//! `+xadd +xread +xrevrange +xinfo|stream +client|info`, besides what every connection needs (`+auth +hello +select`).
-//! With Sentinel also: `+role +config|get`
-//! With Cluster also: `+cluster|slots +cluster|keyslot +config|get`
+//! README.md of the package lists the commands that an ACL user needs.
 
 mod attempt;
 mod cluster;
