@@ -76,12 +76,12 @@ impl Reporter {
         }
     }
 
-    /// Ends rooms that were opened for somebody who then did not come in.
+    /// Ends rooms that were opened for somebody who then did not come in, or from which all went before they were open again.
     fn end_left_over(&self, state: &mut State, inside: &[RoomReport], now: Millis) {
         for (room, opened_as) in state.holdings.idle(self.empty_room_ms + LEFT_OVER_MS, now) {
-            if !inside.iter().any(|report| report.key == room && report.epoch == opened_as) {
-                tracing::info!(%room, "the room was opened, but nobody came in: it ends");
-                state.holdings.end_if_empty(&room, opened_as);
+            let is_inside = inside.iter().any(|report| report.key == room && report.epoch == opened_as);
+            if !is_inside && state.holdings.end_if_empty(&room, opened_as).is_some() {
+                tracing::info!(%room, "the room is open, but nobody is in it: it ends");
             }
         }
     }

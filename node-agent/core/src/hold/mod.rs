@@ -235,16 +235,17 @@ impl Holdings {
         Some(hold)
     }
 
-    /// As [`Self::end`], unless somebody is in the room.
+    /// As [`Self::end`], unless somebody is in the room, or it is not open: what is asked of the store about it may be done,
+    /// and the answer lost, so that nobody would give that up (rule 11). It ends when it is open again.
     pub fn end_if_empty(&mut self, room: &RoomKey, opened_as: Epoch) -> Option<Hold> {
-        self.rooms.get(room).filter(|hold| hold.guests == 0)?;
+        self.rooms.get(room).filter(|hold| hold.guests == 0 && hold.state == State::Open)?;
         self.end(room, opened_as)
     }
 
-    /// Open rooms into which nobody came, or from which all went, `idle_ms` ago or longer.
+    /// Rooms into which nobody came, or from which all went, `idle_ms` ago or longer.
     #[must_use]
     pub fn idle(&self, idle_ms: u64, now: Millis) -> Vec<(RoomKey, Epoch)> {
-        let idle = |hold: &Hold| hold.state == State::Open && hold.guests == 0 && now.since(hold.idle_since) >= idle_ms;
+        let idle = |hold: &Hold| hold.guests == 0 && now.since(hold.idle_since) >= idle_ms;
         self.rooms.iter().filter(|(_, hold)| idle(hold)).map(|(room, hold)| (room.clone(), hold.opened_as)).collect()
     }
 

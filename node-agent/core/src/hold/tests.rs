@@ -101,6 +101,22 @@ fn a_room_into_which_somebody_just_came_does_not_end_for_being_empty() {
 }
 
 #[test]
+fn a_room_whose_assertion_is_on_the_way_ends_for_being_empty_once_it_is_open_again() {
+    let (mut holdings, mut lease) = (open_room(1, 10), lease());
+    lease.ended(Incarnation(1));
+    holdings.suspend_all(Millis(0));
+    lease.registered(Incarnation(2), 0, NOW, NOW);
+    let later = NOW.plus(60_000);
+    assert_eq!(holdings.idle(1_000, later), [(room(1), Epoch(10))]);
+    assert_eq!(holdings.end_if_empty(&room(1), Epoch(10)), None, "the store may have done it already");
+    // It has, and the answer was lost: the next assertion finds that.
+    assert!(holdings.found(&held(1, 1, 10), offer(2, 11), &lease));
+    holdings.asserted(&held(1, 2, 11), offer(2, 12), false, &lease, NOW);
+    assert!(holdings.end_if_empty(&room(1), Epoch(10)).is_some());
+    assert_eq!(holdings.releases(), [held(1, 2, 12)]);
+}
+
+#[test]
 fn after_a_lapse_a_room_admits_again_once_it_was_asserted_under_the_new_incarnation() {
     let (mut holdings, mut lease) = (open_room(1, 10), lease());
     lease.ended(Incarnation(1));
