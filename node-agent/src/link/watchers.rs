@@ -1,10 +1,10 @@
-//! Which schedulers with a store of their own watch this node. A cluster has one such scheduler: while it lives, another
-//! one would give away rooms that the first has given already.
+//! Which schedulers with a store of their own have this node: they watch it, or are its uplink. A cluster has one such
+//! scheduler: while it lives, another one would give away rooms that the first has given already.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The stores of the schedulers that watch, by connection.
+/// The stores of the schedulers that are connected, by connection.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Watchers {
     stores: Arc<Mutex<Stores>>,
@@ -16,7 +16,7 @@ struct Stores {
     last: u64,
 }
 
-/// A scheduler watches until this is dropped.
+/// A scheduler watches, or is the uplink, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Watching {
     connection: u64,
@@ -24,7 +24,7 @@ pub(crate) struct Watching {
 }
 
 impl Watchers {
-    /// A scheduler whose own store is `store` watches. None while one with another store does.
+    /// A scheduler whose own store is `store` watches, or is the uplink. None while one with another store is there.
     pub(crate) fn enter(&self, store: &str) -> Option<Watching> {
         let mut stores = self.lock();
         if stores.of.values().any(|other| other != store) {
@@ -34,11 +34,6 @@ impl Watchers {
         let connection = stores.last;
         stores.of.insert(connection, store.to_owned());
         Some(Watching { connection, watchers: self.clone() })
-    }
-
-    /// Whether a scheduler watches whose own store is another one.
-    pub(crate) fn has_other(&self, store: &str) -> bool {
-        self.lock().of.values().any(|other| other != store)
     }
 
     fn lock(&self) -> MutexGuard<'_, Stores> {
@@ -61,10 +56,10 @@ mod tests {
         let watchers = Watchers::default();
         let first = watchers.enter("a").expect("nobody else");
         let again = watchers.enter("a").expect("the same");
-        assert!(watchers.enter("b").is_none() && watchers.has_other("b") && !watchers.has_other("a"));
+        assert!(watchers.enter("b").is_none());
         drop(first);
-        assert!(watchers.has_other("b"), "one connection of the first is left");
+        assert!(watchers.enter("b").is_none(), "one connection of the first is left");
         drop(again);
-        assert!(!watchers.has_other("b") && watchers.enter("b").is_some());
+        assert!(watchers.enter("b").is_some());
     }
 }

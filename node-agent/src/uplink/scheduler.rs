@@ -34,7 +34,7 @@ use roost_store::operation::{
 };
 use roost_store::{NodeStore, StoreError};
 
-use crate::link::watchers::Watchers;
+use crate::link::watchers::{Watchers, Watching};
 use roost_server::telemetry::causes;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -81,6 +81,8 @@ struct Waiting {
     is_over: bool,
     calls: BTreeMap<u64, oneshot::Sender<NodeAnswer>>,
     commands: Option<mpsc::Sender<Command>>,
+    /// While the connection lives, no scheduler with another store is let in.
+    watching: Option<Watching>,
 }
 
 impl SchedulerStore {
@@ -129,16 +131,18 @@ impl SchedulerStore {
             .await
             .map_err(|_| unavailable(format!("{}: no answer to the handshake", self.url)))?
             .map_err(|error| unavailable(format!("{}: {}", self.url, refusal(&error))))?;
-        // Of a scheduler that lives beside the one that watches us, nothing is taken.
+        // Of a scheduler that lives beside another one that has us, nothing is taken.
         let own = response.headers().get(OWN_STORE_HEADER).and_then(|store| store.to_str().ok());
-        if own.is_some_and(|store| self.watchers.has_other(store)) {
-            let reason = "is a second scheduler that keeps its state in memory, and the first still watches this node: \
-                          stop one, or give both --store redis://…";
-            return Err(unavailable(format!("{}: {reason}", self.url)));
-        }
-        let connection = Arc::new(Connection::start(socket));
+        let watching = own.map(|store| self.watchers.enter(store).ok_or_else(|| unavailable(self.second())));
+        let connection = Arc::new(Connection::start(socket, watching.transpose()?));
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         Ok(connection)
+    }
+
+    fn second(&self) -> String {
+        let reason = "is a second scheduler that keeps its state in memory, and the first still watches this node: stop \
+                      one, or give both --store redis://…";
+        format!("{}: {reason}", self.url)
     }
 
     async fn call(&self, op: NodeOperation) -> Result<NodeAnswer, StoreError> {
@@ -160,10 +164,10 @@ fn refusal(error: &tungstenite::Error) -> String {
 }
 
 impl Connection {
-    fn start(socket: Socket) -> Self {
+    fn start(socket: Socket, watching: Option<Watching>) -> Self {
         let (sink, stream) = socket.split();
         let (outgoing, queue) = mpsc::channel(CALLS_WAITING);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { state: Mutex::new(Waiting { watching, ..Waiting::default() }) });
         let mut tasks = JoinSet::new();
         tasks.spawn(write(sink, queue, shared.clone()));
         tasks.spawn(read(stream, shared.clone()));
@@ -227,6 +231,7 @@ impl Shared {
         waiting.is_over = true;
         waiting.calls.clear();
         waiting.commands = None;
+        waiting.watching = None;
     }
 
     fn take_in(&self, message: UplinkMessage<NodeAnswer>) {
@@ -365,7 +370,8 @@ impl NodeStore for SchedulerStore {
 #[cfg(test)]
 mod tests {
     use tokio::net::TcpListener;
-    use tokio_tungstenite::accept_async;
+    use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+    use tokio_tungstenite::{accept_async, accept_hdr_async};
 
     use roost_proto::command::Action;
 
@@ -427,6 +433,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn while_a_scheduler_with_a_store_of_its_own_is_the_uplink_no_other_one_is_let_in() {
+        let (store, listener) = store(Duration::from_secs(5)).await;
+        let (end, ended) = oneshot::channel::<()>();
+        let server = tokio::spawn(async move {
+            let mut socket = accept_as("b", &listener).await;
+            answer(&mut socket, NodeAnswer::Runs(Vec::new())).await;
+            ended.await.expect("told to end");
+            drop(socket);
+            accept_as("b", &listener).await
+        });
+        store.runs().await.expect("connected");
+        assert!(store.watchers.enter("a").is_none());
+        drop(store.watchers.enter("b").expect("the uplink's own scheduler watches too"));
+        end.send(()).expect("it waits");
+        let first = wait_for(|| store.watchers.enter("a")).await;
+        let refused = store.runs().await.expect_err("it is the second one").to_string();
+        assert!(refused.contains("is a second scheduler"), "{refused}");
+        drop(first);
+        server.await.expect("it ran to its end");
+    }
+
+    #[tokio::test]
     async fn commands_come_until_the_connection_is_lost() {
         let (store, listener) = store(Duration::from_secs(5)).await;
         let server = tokio::spawn(async move {
@@ -456,6 +484,27 @@ mod tests {
     async fn accept(listener: &TcpListener) -> WebSocketStream<TcpStream> {
         let (stream, _) = listener.accept().await.expect("a connection");
         accept_async(stream).await.expect("a handshake")
+    }
+
+    async fn accept_as(own: &'static str, listener: &TcpListener) -> WebSocketStream<TcpStream> {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let name = |_: &Request, mut response: Response| {
+            response.headers_mut().insert(OWN_STORE_HEADER, HeaderValue::from_static(own));
+            Ok(response)
+        };
+        accept_hdr_async(stream, name).await.expect("a handshake")
+    }
+
+    async fn wait_for<T>(found: impl Fn() -> Option<T>) -> T {
+        let wait = async {
+            loop {
+                if let Some(found) = found() {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(5), wait).await.expect("in time")
     }
 
     async fn hear(socket: &mut WebSocketStream<TcpStream>) -> UplinkRequest<NodeOperation> {
