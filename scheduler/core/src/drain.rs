@@ -61,10 +61,11 @@ pub fn cancel(current: Option<&Steering>) -> Option<Wanted> {
     Some((mode, Some(Drain { state: DrainState::Cancelled, lost: false, ..drain })))
 }
 
-/// The drain is over, be it that its node is `lost`. None if it does not run.
+/// The drain is over, be it that its node is `lost`. None if it does not run, or another plan than `plan` has come, for which
+/// that may not be due.
 #[must_use]
-pub fn finish(current: Option<&Steering>, lost: bool) -> Option<Wanted> {
-    let drain = current.and_then(Steering::running)?;
+pub fn finish(current: Option<&Steering>, plan: u64, lost: bool) -> Option<Wanted> {
+    let drain = current.filter(|current| current.plan == plan).and_then(Steering::running)?;
     Some((Mode::Maintenance, Some(Drain { state: DrainState::Finished, lost, ..*drain })))
 }
 
@@ -190,7 +191,7 @@ mod tests {
         for mode in [Mode::Serving, Mode::BlockNewRooms, Mode::BlockNewParticipants, Mode::Maintenance] {
             let begun = as_plan(start(Some(&as_plan((mode, None))), false, DEADLINE));
             let again = as_plan(start(Some(&begun), true, DEADLINE + 1));
-            let finished = as_plan(finish(Some(&again), true).unwrap());
+            let finished = as_plan(finish(Some(&again), PLAN, true).unwrap());
             assert_eq!(finished.mode, Mode::Maintenance);
             let once_more = as_plan(start(Some(&finished), false, DEADLINE));
             for drained in [begun, again, finished, once_more] {
@@ -198,7 +199,8 @@ mod tests {
                 assert_eq!((back, drain.unwrap().state, drain.unwrap().lost), (mode, DrainState::Cancelled, false));
                 let cancelled = as_plan((back, drain));
                 assert_eq!(cancel(Some(&cancelled)), Some((back, drain)), "twice is once");
-                assert_eq!(finish(Some(&cancelled), false), None);
+                assert_eq!(finish(Some(&cancelled), PLAN, false), None);
+                assert_eq!(finish(Some(&again), PLAN - 1, false), None, "decided for an earlier plan");
             }
         }
         assert_eq!(cancel(None), None);
@@ -210,7 +212,7 @@ mod tests {
         let begun = as_plan(start(None, false, DEADLINE));
         let (mode, drain) = set_mode(Some(&begun), Mode::BlockNewRooms);
         assert_eq!((mode, drain.map(|drain| drain.state)), (Mode::BlockNewRooms, Some(DrainState::Cancelled)));
-        let finished = as_plan(finish(Some(&begun), false).unwrap());
+        let finished = as_plan(finish(Some(&begun), PLAN, false).unwrap());
         assert_eq!(set_mode(Some(&finished), Mode::Serving), (Mode::Serving, None));
         assert_eq!(start(Some(&as_plan((mode, drain))), false, 1).1.unwrap().before, Mode::BlockNewRooms);
     }
@@ -228,7 +230,7 @@ mod tests {
         ] {
             let steering = as_plan(start(None, move_rooms, DEADLINE));
             assert_eq!(due(&node(steering, rooms), EMPTY, at), Some(expected), "{rooms} {move_rooms} {at}");
-            for over in [finish(Some(&steering), false), cancel(Some(&steering))] {
+            for over in [finish(Some(&steering), PLAN, false), cancel(Some(&steering))] {
                 assert_eq!(due(&node(as_plan(over.unwrap()), rooms), EMPTY, at), None);
             }
         }
@@ -265,7 +267,7 @@ mod tests {
             node.state = NodeState::Lost;
             assert_eq!(due(&node, known, at), Some(expected), "{known:?} {at}");
         }
-        let finished = as_plan(finish(Some(&steering), true).unwrap());
+        let finished = as_plan(finish(Some(&steering), PLAN, true).unwrap());
         assert!(progress(&node(finished, 0), 0, PLAN).unwrap().lost);
         assert!(!start(Some(&finished), true, DEADLINE).1.unwrap().lost, "the next one has not ended");
     }

@@ -82,7 +82,7 @@ impl Scheduler {
             Due::FinishLost if !self.has_no_lease(&node).await => tried,
             Due::Finish | Due::FinishLost => {
                 let lost = due == Due::FinishLost;
-                match self.finish_drain(&node, lost).await {
+                match self.finish_drain(&node, plan, lost).await {
                     Ok(true) => tracing::info!(%node, lost, "the drain is finished: no room is left"),
                     Ok(false) => {}
                     Err(problem) => tracing::debug!(%node, detail = problem.detail, "the drain cannot be finished yet"),

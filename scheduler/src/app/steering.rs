@@ -70,9 +70,9 @@ impl Scheduler {
         if found { self.drain_of(id).await } else { Err(no_drain(id)) }
     }
 
-    /// Finishes a drain, if it still runs, be it that its node is `lost`.
-    pub(super) async fn finish_drain(&self, id: &NodeId, lost: bool) -> Result<bool, Problem> {
-        self.steer(id, |current| drain::finish(current, lost)).await.map(|written| written.is_some())
+    /// Finishes a drain, if its plan is still this one, be it that its node is `lost`.
+    pub(super) async fn finish_drain(&self, id: &NodeId, plan: u64, lost: bool) -> Result<bool, Problem> {
+        self.steer(id, |current| drain::finish(current, plan, lost)).await.map(|written| written.is_some())
     }
 
     /// Forgets a node that is lost, both in our own eyes and by the store's word (rule 12).
