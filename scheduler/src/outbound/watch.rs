@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use roost_proto::error::Code;
 use roost_proto::id::NodeId;
 use roost_proto::link::{Acting, OWN_STORE_HEADER};
 use roost_server::telemetry::causes;
@@ -45,6 +46,11 @@ enum Failure {
     Url(String),
     #[error("the agent's own address refuses connections")]
     Refused,
+    #[error(
+        "another scheduler that keeps its state in memory has this node (second_scheduler): stop one, or give both \
+         --store redis://…"
+    )]
+    Second,
     #[error("not reached")]
     Unreached(#[source] std::io::Error),
     #[error("no WebSocket")]
@@ -74,7 +80,14 @@ pub(crate) async fn watch_all(scheduler: Arc<Scheduler>, tls: Arc<ClientConfig>)
         });
         for (node, url) in wanted {
             watched.entry(node).or_insert_with_key(|node| {
-                let watcher = Watcher { scheduler: scheduler.clone(), node: node.clone(), url: url.clone(), own: None };
+                let watcher = Watcher {
+                    scheduler: scheduler.clone(),
+                    node: node.clone(),
+                    url: url.clone(),
+                    own: None,
+                    is_named: false,
+                    said: None,
+                };
                 let task = tokio::task::spawn_local(watcher.watch(tls.clone()));
                 (url, task.abort_handle())
             });
@@ -89,6 +102,10 @@ struct Watcher {
     url: String,
     /// The address of the last connection, where that was the agent's own: only its refusals count.
     own: Option<SocketAddr>,
+    /// Whether the last connection was of use: our node named an incarnation on it.
+    is_named: bool,
+    /// What was last said to be wrong: once is enough.
+    said: Option<String>,
 }
 
 impl Watcher {
@@ -97,12 +114,15 @@ impl Watcher {
         loop {
             match self.connect(&tls).await {
                 Ok(socket) => {
-                    failed = 0;
                     let _counted = self.scheduler.metrics.watching();
+                    self.is_named = false;
                     self.listen(socket).await;
                     self.scheduler.view_mut().agent_broke(&self.node);
+                    // One that is of no use says nothing of the next one.
+                    failed = if self.is_named { 0 } else { failed };
                 }
                 Err(Failure::Refused) => self.refused(),
+                Err(second @ Failure::Second) => self.say(second.to_string()),
                 Err(error) => tracing::debug!(node = %self.node, error = causes(&error), "no watch connection"),
             }
             sleep(Duration::from_millis(PAUSES_MS[failed.min(PAUSES_MS.len() - 1)])).await;
@@ -145,7 +165,12 @@ impl Watcher {
         let connector = Some(Connector::Rustls(tls.clone()));
         let handshake = client_async_tls_with_config(request, stream, Some(limits), connector);
         let shaken = timeout(HANDSHAKE_WITHIN, handshake).await.map_err(|_| Failure::Late)?;
-        shaken.map(|(socket, _)| socket).map_err(|error| Failure::Handshake(Box::new(error)))
+        shaken.map(|(socket, _)| socket).map_err(|error| match error {
+            tungstenite::Error::Http(answer) if answer.status().as_u16() == Code::SecondScheduler.status() => {
+                Failure::Second
+            }
+            error => Failure::Handshake(Box::new(error)),
+        })
     }
 
     async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, Failure> {
@@ -186,7 +211,7 @@ impl Watcher {
                         heard = Instant::now();
                         match serde_json::from_str::<Acting>(&text) {
                             Ok(acting) if acting.node == self.node => self.acts(&acting, dialled),
-                            Ok(other) => return tracing::warn!(node = %self.node, url = self.url, is = %other.node, "another node is there"),
+                            Ok(other) => return self.say(format!("another node is there, {}", other.node)),
                             Err(error) => tracing::warn!(node = %self.node, %error, "a message on a watch connection is dropped"),
                         }
                     }
@@ -203,9 +228,17 @@ impl Watcher {
         }
     }
 
+    fn say(&mut self, wrong: String) {
+        if self.said.as_ref() != Some(&wrong) {
+            tracing::warn!(node = %self.node, url = self.url, "no watch connection: {wrong}");
+            self.said = Some(wrong);
+        }
+    }
+
     fn acts(&mut self, acting: &Acting, dialled: SocketAddr) {
         let is_own = self.scheduler.rules.trust_refused && acting.address == dialled;
         self.own = is_own.then_some(dialled);
+        (self.is_named, self.said) = (true, None);
         self.scheduler.view_mut().agent_named(&self.node, acting.incarnation);
     }
 }

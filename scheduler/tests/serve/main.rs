@@ -21,3 +21,4 @@ mod reports;
 mod simulate;
 mod uplink;
 mod wait;
+mod watch;
