@@ -29,6 +29,11 @@ impl Clock {
         self.store_ahead_ms.store(signed(store_ms).saturating_sub(signed(asked.0)), Ordering::Relaxed);
     }
 
+    /// Whether the store has ever said what time it is.
+    pub(crate) fn knows_store(&self) -> bool {
+        self.store_ahead_ms.load(Ordering::Relaxed) != 0
+    }
+
     /// The store's time, as far as we know it.
     pub(crate) fn store_now_ms(&self) -> u64 {
         self.now().0.saturating_add_signed(self.store_ahead_ms.load(Ordering::Relaxed))

@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 
 use roost_proto::command::Command;
 use roost_proto::event::Event;
+use roost_proto::hash::BUCKETS;
 use roost_proto::id::{Incarnation, NodeId, RoomKey};
 use roost_proto::room::{Claim, Run};
 
@@ -100,6 +101,12 @@ pub trait Store: NodeStore {
     ///
     /// Ends when the store is lost or in a new run, or the reader fell behind; the caller watches again, from the start.
     async fn watch(&self) -> Result<mpsc::Receiver<Event>, StoreError>;
+
+    /// As [`Self::watch`], of what can be watched at this moment: the buckets, and what happens in them. In a cluster a part
+    /// of the servers may be away. Ends also when a further part can be watched.
+    async fn watch_some(&self) -> Result<(Vec<u8>, mpsc::Receiver<Event>), StoreError> {
+        Ok(((0..BUCKETS).collect(), self.watch().await?))
+    }
 
     /// The reports that no watcher of this client was told of, because they cannot be used.
     fn dropped_reports(&self) -> &DroppedReports;

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use roost_proto::admin::{DrainView, NodeState};
+use roost_proto::hash::BUCKETS;
 use roost_proto::id::{NodeId, RoomKey};
 use roost_proto::mode::Mode;
 use roost_proto::room::RoomView;
@@ -85,7 +86,9 @@ pub struct Running {
 pub fn running(view: &View, store_ms: u64, now: Millis) -> Vec<Running> {
     let is_settled = |node: &&Node| view.grace.left_ms(node.report.node.bucket(), now) == 0;
     let in_grace = view.grace.longest_left_ms(now) > 0;
-    let is_deaf = !view.has_heard_all(now) || view.brake().holds();
+    // Its rooms may be in any bucket.
+    let has_heard_all = (0..BUCKETS).all(|bucket| view.has_heard_all(bucket, now));
+    let is_deaf = !has_heard_all || view.brake().holds();
     let due = |node: &Node| {
         let (id, plan) = (node.report.node.clone(), node.report.plan());
         let due = due(node, Known { open_rooms: view.rooms.open_at(&id), in_grace, is_deaf }, store_ms)?;

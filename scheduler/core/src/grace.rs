@@ -15,8 +15,6 @@ pub struct Grace {
     lease_ms: u64,
     /// The longest time that a store's server which was replaced goes on answering.
     replaced_ms: u64,
-    /// Since when the store does not answer: graces stand still.
-    paused: Option<Millis>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -24,16 +22,13 @@ struct Bucket {
     run: Option<Run>,
     first_seen: Millis,
     highest: Epoch,
+    /// Since when its server does not answer: its grace stands still.
+    paused: Option<Millis>,
 }
 
 impl Default for Grace {
     fn default() -> Self {
-        Self {
-            buckets: vec![Bucket::default(); usize::from(BUCKETS)],
-            lease_ms: DEFAULT_LEASE_MS,
-            replaced_ms: 0,
-            paused: None,
-        }
+        Self { buckets: vec![Bucket::default(); usize::from(BUCKETS)], lease_ms: DEFAULT_LEASE_MS, replaced_ms: 0 }
     }
 }
 
@@ -52,15 +47,20 @@ impl Grace {
     /// The store does not answer. While it refuses agents, too, those go on admitting (rule 14) and cannot assert what they
     /// hold: that time is no part of a grace.
     pub fn pause(&mut self, now: Millis) {
-        self.paused.get_or_insert(now);
+        for entry in &mut self.buckets {
+            entry.paused.get_or_insert(now);
+        }
     }
 
-    /// The store answers: graces that were not over go on.
-    pub fn resume(&mut self, now: Millis) {
-        let Some(since) = self.paused.take() else { return };
+    /// The store answers for these buckets: their graces that were not over go on.
+    pub fn resume(&mut self, buckets: &[u8], now: Millis) {
         let length_ms = self.length_ms();
-        for entry in self.buckets.iter_mut().filter(|entry| since.since(entry.first_seen) < length_ms) {
-            entry.first_seen = entry.first_seen.plus(now.since(since.max(entry.first_seen)));
+        for bucket in buckets {
+            let Some(entry) = self.buckets.get_mut(usize::from(*bucket)) else { continue };
+            let Some(since) = entry.paused.take() else { continue };
+            if since.since(entry.first_seen) < length_ms {
+                entry.first_seen = entry.first_seen.plus(now.since(since.max(entry.first_seen)));
+            }
         }
     }
 
@@ -111,8 +111,8 @@ impl Grace {
     #[must_use]
     pub fn left_ms(&self, bucket: u8, now: Millis) -> u64 {
         match self.buckets.get(usize::from(bucket)) {
-            Some(Bucket { run: Some(_), first_seen, .. }) => {
-                let until = self.paused.map_or(now, |paused| paused.min(now));
+            Some(Bucket { run: Some(_), first_seen, paused, .. }) => {
+                let until = paused.map_or(now, |paused| paused.min(now));
                 self.length_ms().saturating_sub(until.since(*first_seen))
             }
             _ => self.length_ms(),
@@ -155,9 +155,24 @@ mod tests {
         let left = |grace: &Grace, now| [3, 4, 5].map(|bucket| grace.left_ms(bucket, Millis(now)));
         assert_eq!(left(&grace, 60_000), [0, 3_000, 5_000]);
         grace.pause(Millis(50_000));
-        grace.resume(Millis(60_000));
+        grace.resume(&[3, 4, 5], Millis(60_000));
         assert_eq!(left(&grace, 60_000), [0, 3_000, 5_000]);
         assert_eq!(left(&grace, 62_000), [0, 1_000, 3_000]);
+    }
+
+    #[test]
+    fn a_part_that_does_not_answer_keeps_only_its_own_graces_from_ending() {
+        let mut grace = Grace::default();
+        for bucket in [3, 4] {
+            grace.see_run(bucket, &run("r1"), Millis(0));
+        }
+        grace.pause(Millis(1_000));
+        grace.resume(&[4, 200], Millis(2_000));
+        let left = |grace: &Grace, now| [3, 4].map(|bucket| grace.left_ms(bucket, Millis(now)));
+        assert_eq!(left(&grace, 9_000), [4_000, 0]);
+        grace.pause(Millis(9_000));
+        grace.resume(&[3, 4], Millis(10_000));
+        assert_eq!(left(&grace, 12_000), [2_000, 0]);
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub struct Evidence {
 pub fn decide(view: &View, request: &Request<'_>, evidence: &Evidence, now: Millis) -> Step {
     match view.room(request.key, now) {
         None => assign(view, request, None, now),
-        Some(room) if !evidence.record_read && !view.rooms.is_confirmed(&room) => Step::Read,
+        Some(room) if !evidence.record_read && !view.rooms.is_confirmed(request.key, &room) => Step::Read,
         Some(room) if room.state == ClaimState::Granted => granted(view, request, &room, now),
         Some(room) => open(view, request, &room, evidence, now),
     }
@@ -86,7 +86,7 @@ pub fn decide(view: &View, request: &Request<'_>, evidence: &Evidence, now: Mill
 /// or that the client avoids.
 fn granted(view: &View, request: &Request<'_>, room: &Room<'_>, now: Millis) -> Step {
     let Some(node) = view.node(room.node) else {
-        return if view.has_heard_all(now) {
+        return if view.has_heard_all(room.node.bucket(), now) {
             assign(view, request, room.claim(), now)
         } else {
             Step::Wait { at_most_ms: view.grace.length_ms() }

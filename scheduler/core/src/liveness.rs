@@ -1,6 +1,7 @@
 //! Whether a node can be counted on, judged on our own clock only.
 
 use roost_proto::admin::NodeState;
+use roost_proto::hash::BUCKETS;
 use roost_proto::time::Millis;
 
 use crate::node::Node;
@@ -82,6 +83,49 @@ impl Hearing {
         }
         let heard = node.and_then(|node| node.heard_of(room.incarnation)).unwrap_or(room.told);
         now.since(heard.max(self.since)) >= node.map_or(lease_ms, self::lease_ms)
+    }
+}
+
+/// What is heard of each bucket: in a cluster a part of the store may be silent by itself. Of a node its own bucket tells,
+/// which has its lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hearings {
+    buckets: Vec<Hearing>,
+}
+
+impl Hearings {
+    /// Nothing was heard so far.
+    #[must_use]
+    pub fn none(now: Millis) -> Self {
+        Self { buckets: vec![Hearing::none(now); usize::from(BUCKETS)] }
+    }
+
+    /// What is heard of the bucket.
+    #[must_use]
+    pub fn of(&self, bucket: u8) -> Hearing {
+        self.buckets[usize::from(bucket % BUCKETS)]
+    }
+
+    /// The buckets that are heard of.
+    #[must_use]
+    pub fn heard(&self) -> Vec<u8> {
+        (0..BUCKETS).filter(|bucket| self.of(*bucket).is_on()).collect()
+    }
+
+    /// Whether the scheduler hears of all buckets.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.buckets.iter().all(Hearing::is_on)
+    }
+
+    /// All end at `now` that have not already.
+    pub fn end(&mut self, now: Millis) {
+        self.buckets.iter_mut().for_each(|hearing| hearing.end(now));
+    }
+
+    /// That of a bucket begins anew; gives how long nothing was heard.
+    pub fn begin(&mut self, bucket: u8, now: Millis) -> u64 {
+        self.buckets[usize::from(bucket % BUCKETS)].begin(now)
     }
 }
 

@@ -10,8 +10,9 @@ use roost_proto::steer::Steering;
 use roost_proto::time::Millis;
 
 use crate::index::{Berth, Index, Slot};
-use crate::liveness::{Hearing, silence_counts_at};
+use crate::liveness::{Hearing, Hearings, silence_counts_at};
 use crate::node::{Folded, Node};
+use crate::time::SUSPECT_AFTER_MS;
 
 /// How many nodes are kept in mind; reports of further ones are dropped.
 pub const MOST_NODES: usize = 200_000;
@@ -192,16 +193,31 @@ impl Nodes {
 
     /// Judges those anew of whom nothing was heard for too long; temporary ones are forgotten when they are lost. While
     /// nothing is heard at all nobody's silence counts. Gives how many were lost by their silence.
-    pub fn tick(&mut self, hearing: Hearing, now: Millis) -> u32 {
+    pub fn tick(&mut self, hearings: &Hearings, now: Millis) -> u32 {
         let (mut silenced, mut lost) = (0, 0);
-        while hearing.is_on()
-            && silenced < SILENCED_PER_TICK
+        let is_partly = !hearings.heard().is_empty();
+        while silenced < SILENCED_PER_TICK
             && let Some((at, slot)) = self.due.first().copied()
             && at <= now
         {
             self.due.pop_first();
             let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { continue };
             entry.due = None;
+            let hearing = hearings.of(entry.node.report.node.bucket());
+            if !hearing.is_on() {
+                // Nothing comes of its silence before it could be heard. But where others are, its lease is with a part of
+                // the store that is away, so it is about to fence: new rooms go elsewhere.
+                if is_partly && entry.node.state == NodeState::Alive {
+                    entry.node.judge(NodeState::Suspect);
+                    self.settle(slot);
+                }
+                let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { continue };
+                let later = now.plus(SUSPECT_AFTER_MS);
+                entry.due = Some(later);
+                self.due.insert((later, slot));
+                silenced += 1;
+                continue;
+            }
             let state = hearing.state(&entry.node, now);
             let is_news = entry.node.state != state && !entry.node.is_over() && entry.node.report.mode.counts();
             lost += u32::from(state == NodeState::Lost && is_news);
@@ -217,10 +233,17 @@ impl Nodes {
         lost
     }
 
-    /// Moves everything that was seen by the time in which nothing could be seen.
-    pub fn skip(&mut self, length_ms: u64) {
-        for entry in self.entries.iter_mut().flatten() {
-            entry.node.skip(length_ms);
+    /// Moves everything that was seen by the time in which nothing could be seen, as long as it was for each bucket.
+    pub fn skip(&mut self, lengths_ms: &[u64]) {
+        for number in 0..self.entries.len() {
+            let Some(Some(entry)) = self.entries.get_mut(number) else { continue };
+            let bucket = entry.node.report.node.bucket();
+            let length_ms = lengths_ms.get(usize::from(bucket)).copied().unwrap_or(0);
+            if length_ms > 0 {
+                entry.node.skip(length_ms);
+                let state = entry.node.state;
+                self.expect(Slot(number as u32), state);
+            }
         }
     }
 
@@ -278,7 +301,7 @@ mod tests {
             if now % 1_000 == 0 {
                 nodes.fold(sample::numbered("a", 1, now + 1), Vec::new(), Millis(now));
             }
-            nodes.tick(hearing(), Millis(now));
+            nodes.tick(&hearing(), Millis(now));
             assert_eq!((standing(&nodes, "a"), nodes.due.len()), (Ok(Standing::Sound), 1), "{now}");
         }
     }
@@ -294,7 +317,7 @@ mod tests {
             (4_100, Err(Reason::NotAlive)),
             (60_000, Err(Reason::NotAlive)),
         ] {
-            nodes.tick(hearing(), Millis(now));
+            nodes.tick(&hearing(), Millis(now));
             assert_eq!(standing(&nodes, "a"), expected, "{now}");
         }
         assert!(nodes.due.is_empty(), "nothing more can come of its silence");
@@ -307,9 +330,9 @@ mod tests {
         let mut nodes = Nodes::default();
         nodes.fold(sample::numbered("a", 1, 1), Vec::new(), Millis(0));
         nodes.fold(Report { lease_ms: 500, ..sample::numbered("a", 1, 2) }, Vec::new(), Millis(100));
-        nodes.tick(hearing(), Millis(599));
+        nodes.tick(&hearing(), Millis(599));
         assert_eq!(standing(&nodes, "a"), Ok(Standing::Sound));
-        nodes.tick(hearing(), Millis(600));
+        nodes.tick(&hearing(), Millis(600));
         assert_eq!(standing(&nodes, "a"), Err(Reason::NotAlive));
     }
 
@@ -320,9 +343,9 @@ mod tests {
             nodes.fold(sample::report(&format!("n{i}"), "eu"), Vec::new(), Millis(0));
         }
         let suspects = |nodes: &Nodes| nodes.iter().filter(|node| node.standing == Standing::Suspect).count();
-        nodes.tick(hearing(), Millis(2_500));
+        nodes.tick(&hearing(), Millis(2_500));
         assert_eq!(suspects(&nodes), SILENCED_PER_TICK);
-        nodes.tick(hearing(), Millis(2_750));
+        nodes.tick(&hearing(), Millis(2_750));
         assert_eq!(suspects(&nodes), nodes.len());
     }
 
@@ -337,15 +360,17 @@ mod tests {
         assert!(nodes.is_empty() && nodes.due.is_empty());
         nodes.fold(sample::report("b", "us"), Vec::new(), Millis(3_000));
         assert_eq!(nodes.entries.len(), 1);
-        nodes.tick(hearing(), Millis(3_000));
+        nodes.tick(&hearing(), Millis(3_000));
         let node = nodes.get(&sample::node("b")).unwrap();
         assert_eq!((node.standing, node.reserved_permille(), node.place.slot()), (Standing::Sound, 0, Slot(0)));
     }
 
-    fn hearing() -> Hearing {
-        let mut hearing = Hearing::none(Millis(0));
-        hearing.begin(Millis(0));
-        hearing
+    fn hearing() -> Hearings {
+        let mut hearings = Hearings::none(Millis(0));
+        for bucket in 0..roost_proto::hash::BUCKETS {
+            hearings.begin(bucket, Millis(0));
+        }
+        hearings
     }
 
     fn standing(nodes: &Nodes, id: &str) -> Result<Standing, Reason> {

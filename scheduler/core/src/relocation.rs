@@ -70,7 +70,7 @@ pub fn decide(view: &View, request: &Request<'_>, to: Option<&NodeId>, is_read: 
         return Step::Wait;
     }
     let Some(room) = view.room(request.key, now) else { return Step::NoRoom };
-    if !is_read && !view.rooms.is_confirmed(&room) {
+    if !is_read && !view.rooms.is_confirmed(request.key, &room) {
         return Step::Read;
     }
     if to == Some(room.node) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use roost_proto::admin::RoomFilter;
+use roost_proto::hash::BUCKETS;
 use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
 use roost_proto::report::RoomReport;
 use roost_proto::room::{Claim, ClaimState, Expected, RoomView, Run};
@@ -78,8 +79,8 @@ pub struct Rooms {
     homes: Homes,
     steps: Steps,
     sizes: Sizes,
-    /// Grows with each watch: what only an earlier one told may have ended unheard.
-    watch: u32,
+    /// For each bucket, grows with each watch: what only an earlier one told may have ended unheard.
+    watches: [u32; BUCKETS as usize],
     /// How far the sweep has come.
     swept: Option<RoomKey>,
 }
@@ -111,8 +112,13 @@ impl Rooms {
     ///
     /// Reports and claims come on two ways: a report may come after the store's word that the room has ended.
     #[must_use]
-    pub fn is_confirmed(&self, room: &Room<'_>) -> bool {
-        room.run.is_some() && room.watch == self.watch
+    pub fn is_confirmed(&self, key: &RoomKey, room: &Room<'_>) -> bool {
+        room.run.is_some() && room.watch == self.watch(key)
+    }
+
+    /// The watch that tells of the room.
+    fn watch(&self, key: &RoomKey) -> u32 {
+        self.watches[usize::from(key.bucket() % BUCKETS)]
     }
 
     /// What was learned about sizes.
@@ -138,9 +144,12 @@ impl Rooms {
         self.homes.take_changed()
     }
 
-    /// A new watch begins: everything that it does not tell again may be gone.
-    pub fn begin_watch(&mut self) {
-        self.watch = self.watch.wrapping_add(1);
+    /// A new watch of these buckets begins: everything of them that it does not tell again may be gone.
+    pub fn begin_watch(&mut self, buckets: &[u8]) {
+        for bucket in buckets {
+            let watch = &mut self.watches[usize::from(bucket % BUCKETS)];
+            *watch = watch.wrapping_add(1);
+        }
     }
 
     /// Takes a claim that the store told of. A higher epoch wins; in the same one open wins, and a grant told again
@@ -161,7 +170,7 @@ impl Rooms {
             self.rehome(slot, home);
         }
         let said = now.minus(expected.age_ms);
-        let (watch, expected) = (self.watch, self.believe(&key, slot, claim.state, expected, now));
+        let (watch, expected) = (self.watch(&key), self.believe(&key, slot, claim.state, expected, now));
         self.change(slot, now, |room| {
             if let Some((stage, participants, hint)) = expected {
                 (room.stage, room.expected, room.hint) = (stage, participants, hint);
@@ -204,7 +213,7 @@ impl Rooms {
             return;
         }
         self.rehome(slot, home);
-        let watch = self.watch;
+        let watch = self.watch(&report.key);
         self.change(slot, now, |room| {
             (room.state, room.watch) = (ClaimState::Open, watch);
             (room.worker, room.participants) = (report.worker, report.participants);
@@ -254,7 +263,7 @@ impl Rooms {
             looked += 1;
             let record = &self.slots[*slot];
             let room = self.room(record);
-            match judge(key, &room, record.watch == self.watch) {
+            match judge(key, &room, record.watch == self.watch(key)) {
                 _ if record.is_expired(now) => over.push((key.clone(), *slot)),
                 Fate::Over => over.push((key.clone(), *slot)),
                 Fate::Orphaned => orphans.extend(room.claim().map(|claim| (key.clone(), claim))),

@@ -15,7 +15,7 @@ use roost_proto::time::Millis;
 use crate::brake::{Brake, BrakeSettings};
 use crate::drain;
 use crate::grace::Grace;
-use crate::liveness::Hearing;
+use crate::liveness::{Hearing, Hearings};
 use crate::node::{Folded, Node};
 use crate::nodes::Nodes;
 use crate::request::Request;
@@ -32,13 +32,15 @@ const MOST_ORPHANS: usize = 10_000;
 /// [`crate::time::EXPECT_MS`] has, so that this is enough for thousands of grants a second.
 const STEPS_PER_TICK: usize = 10_000;
 
+const ALL_BUCKETS: [u8; BUCKETS as usize] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
 /// All that a scheduler knows.
 #[derive(Debug, Clone)]
 pub struct View {
     pub(crate) nodes: Nodes,
     pub rooms: Rooms,
     pub grace: Grace,
-    hearing: Hearing,
+    hearings: Hearings,
     watches: Watches,
     brake: Brake,
     orphans: BTreeMap<RoomKey, Claim>,
@@ -78,7 +80,7 @@ impl View {
             nodes: Nodes::default(),
             rooms: Rooms::default(),
             grace: Grace::default(),
-            hearing: Hearing::none(now),
+            hearings: Hearings::none(now),
             watches: Watches::default(),
             brake: Brake::default(),
             orphans: BTreeMap::new(),
@@ -90,27 +92,36 @@ impl View {
 
     /// A watch has begun: events come from `now` on.
     pub fn listen(&mut self, now: Millis) {
-        self.rooms.begin_watch();
+        self.listen_to(&ALL_BUCKETS, now);
+    }
+
+    /// A watch of these buckets has begun. Of a part of the store that is silent nothing is concluded, and what is known of
+    /// its rooms is still answered.
+    pub fn listen_to(&mut self, buckets: &[u8], now: Millis) {
+        self.rooms.begin_watch(buckets);
         self.watch_began = now;
-        self.grace.resume(now);
-        self.resume(now);
+        self.grace.resume(buckets, now);
+        self.resume(buckets, now);
     }
 
     /// The watch has ended: no events come any more.
     pub fn stop_listening(&mut self, now: Millis) {
-        self.hearing.end(now);
+        self.hearings.end(now);
         self.grace.pause(now);
     }
 
-    /// Whether events come.
+    /// Whether events come, of all buckets.
     #[must_use]
     pub fn is_listening(&self) -> bool {
-        self.hearing.is_on()
+        self.hearings.is_whole()
     }
 
-    fn resume(&mut self, now: Millis) {
-        let deaf_ms = self.hearing.begin(now);
-        self.nodes.skip(deaf_ms);
+    fn resume(&mut self, buckets: &[u8], now: Millis) {
+        let mut deaf_ms = [0; BUCKETS as usize];
+        for bucket in buckets {
+            deaf_ms[usize::from(bucket % BUCKETS)] = self.hearings.begin(*bucket, now);
+        }
+        self.nodes.skip(&deaf_ms);
     }
 
     /// Takes note of a bucket's run; a new one begins a grace.
@@ -140,7 +151,7 @@ impl View {
                 Wanted::Nothing
             }
             Event::Purged { node } => {
-                self.nodes.purge(&node, self.hearing(now), now);
+                self.nodes.purge(&node, self.hearing(node.bucket(), now), now);
                 Wanted::Nothing
             }
         }
@@ -201,7 +212,7 @@ impl View {
         let is_new = known.map(|(known, _)| known) != Some(incarnation);
         let was_gone = known.is_some_and(|(_, state)| state == NodeState::Lost);
         // Whoever has just begun to listen knows nobody, and in a grace all take new incarnations.
-        if (is_new || was_gone) && self.has_heard_all(now) && self.grace.left_ms(id.bucket(), now) == 0 {
+        if (is_new || was_gone) && self.has_heard_all(id.bucket(), now) && self.grace.left_ms(id.bucket(), now) == 0 {
             self.nodes.came(&id, known.is_some());
         }
         if is_new {
@@ -212,13 +223,13 @@ impl View {
 
     /// Called every [`crate::time::TICK_MS`]: forgets what is over, a bounded part of it at a time.
     pub fn tick(&mut self, now: Millis) {
-        if self.hearing.is_on() && now.since(self.ticked) > STALL_MS {
-            self.hearing.end(self.ticked);
-            self.resume(now);
+        if now.since(self.ticked) > STALL_MS {
+            let heard = self.hearings.heard();
+            self.hearings.end(self.ticked);
+            self.resume(&heard, now);
         }
         self.ticked = now;
-        let hearing = self.hearing;
-        let lost = self.nodes.tick(hearing, now);
+        let lost = self.nodes.tick(&self.hearings, now);
         let alive = || {
             self.nodes.iter().filter(|node| node.state != NodeState::Lost && node.report.mode.counts()).count() as u32
         };
@@ -226,9 +237,11 @@ impl View {
         self.brake.tick(lost, alive, self.grace.lease_ms(), now);
         self.rooms.step(STEPS_PER_TICK, now);
         let grace_ms = self.grace.length_ms();
-        let told = hearing.is_on() && now.since(self.watch_began) > grace_ms;
-        let (grace, nodes, is_braked) = (&self.grace, &self.nodes, self.brake.holds());
+        let is_old = now.since(self.watch_began) > grace_ms;
+        let (grace, nodes, hearings, is_braked) = (&self.grace, &self.nodes, &self.hearings, self.brake.holds());
         let orphans = self.rooms.sweep(SWEPT_PER_TICK, now, |key, room, confirmed| {
+            let told = is_old && hearings.of(key.bucket()).is_on();
+            let hearing = hearings.of(room.node.bucket());
             // A room of which the store has not told for so long has no claim, whatever its node reported.
             let is_unclaimed = room.run.is_none() && now.since(room.told) > grace_ms;
             if (told && (!confirmed || is_unclaimed))
@@ -336,25 +349,26 @@ impl View {
     /// tick.
     #[must_use]
     pub fn state(&self, node: &Node, now: Millis) -> NodeState {
-        self.hearing(now).state(node, now)
+        self.hearing(node.report.node.bucket(), now).state(node, now)
     }
 
     /// Rule 12 (b): we heard nothing of the room's home for a full lease, or it said itself that it is over.
     #[must_use]
     pub fn was_silent(&self, room: &Room<'_>, now: Millis) -> bool {
-        self.hearing(now).was_silent(self.nodes.get(room.node), room, self.grace.length_ms(), now)
+        let hearing = self.hearing(room.node.bucket(), now);
+        hearing.was_silent(self.nodes.get(room.node), room, self.grace.length_ms(), now)
     }
 
-    /// Whether we have listened for so long that every living node has reported.
+    /// Whether we have listened for so long that every living node of the bucket has reported.
     #[must_use]
-    pub fn has_heard_all(&self, now: Millis) -> bool {
-        self.hearing(now).has_lasted(self.grace.length_ms(), now)
+    pub fn has_heard_all(&self, bucket: u8, now: Millis) -> bool {
+        self.hearing(bucket, now).has_lasted(self.grace.length_ms(), now)
     }
 
-    /// What is heard at `now`. After a stall, until the next tick finds it: nothing since the last one, for a process
+    /// What is heard of a bucket's nodes at `now`. After a stall, until the next tick finds it: nothing since the last one, for a process
     /// that stood still has folded nothing either.
-    fn hearing(&self, now: Millis) -> Hearing {
-        let mut hearing = self.hearing;
+    fn hearing(&self, bucket: u8, now: Millis) -> Hearing {
+        let mut hearing = self.hearings.of(bucket);
         if now.since(self.ticked) > STALL_MS {
             hearing.end(self.ticked);
         }

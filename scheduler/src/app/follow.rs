@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use roost_proto::admin::NodeState;
 use roost_proto::event::Event;
 use roost_proto::hash::BUCKETS;
@@ -88,14 +89,23 @@ pub(crate) async fn tick(scheduler: Arc<Scheduler>) {
 impl Scheduler {
     /// The runs are read before the watch begins: what it tells is of these runs or of later ones.
     async fn begin_watch(&self) -> Result<mpsc::Receiver<Event>, StoreError> {
-        self.learn_time().await?;
+        // Once the time is known it is told on without the store's help, of which a part may be away.
+        if let Err(error) = self.learn_time().await
+            && !self.clock.knows_store()
+        {
+            return Err(error);
+        }
         self.learn_runs().await?;
         self.learn_identity().await?;
-        let events = self.store.watch().await;
-        self.metrics.store_called("watch", &events);
-        let events = events?;
+        let watch = self.store.watch_some().await;
+        self.metrics.store_called("watch", &watch);
+        let (buckets, events) = watch?;
+        let away = usize::from(BUCKETS) - buckets.len();
+        if away > 0 {
+            tracing::warn!(buckets = away, "a part of the store is away: nothing is heard of it");
+        }
         let now = self.clock.now();
-        self.view_mut().listen(now);
+        self.view_mut().listen_to(&buckets, now);
         if let Some(ledger) = &self.kept.ledger {
             ledger.watching(self.clock.store_now_ms());
         }
@@ -127,13 +137,18 @@ impl Scheduler {
     }
 
     async fn beat(&self, posted: &mut [Option<(Run, Epoch)>]) -> Result<(), StoreError> {
+        // A part of the store may be away; no other part waits for it.
+        let known = async {
+            self.learn_runs().await?;
+            self.post_epochs(posted).await
+        };
+        let known = known.await;
         let enlisted = self.store.enlist(self.entry.clone(), ENLISTED_MS).await;
         self.metrics.store_called("enlist", &enlisted);
         enlisted?;
         self.learn_time().await?;
-        self.learn_runs().await?;
         self.learn_identity().await?;
-        self.post_epochs(posted).await
+        known
     }
 
     async fn learn_time(&self) -> Result<(), StoreError> {
@@ -179,17 +194,24 @@ impl Scheduler {
             let view = self.view();
             if view.grace.longest_left_ms(now) == 0 { Vec::new() } else { view.to_raise() }
         };
-        for (bucket, run, epoch) in to_raise {
-            let entry = &mut posted[usize::from(bucket)];
-            if entry.as_ref() == Some(&(run.clone(), epoch)) {
-                continue;
-            }
+        let is_news = |(bucket, run, epoch): &(u8, Run, Epoch)| {
+            posted[usize::from(*bucket)].as_ref().is_none_or(|known| (&known.0, &known.1) != (run, epoch))
+        };
+        let raise = async |(bucket, run, epoch): (u8, Run, Epoch)| {
             let raised = self.store.raise(Raise { bucket, run: run.clone(), epoch }).await;
             self.metrics.store_called("raise", &raised);
-            raised?;
-            *entry = Some((run, epoch));
+            (bucket, run, epoch, raised)
+        };
+        // At the same time: the server of one may be away.
+        let raised = join_all(to_raise.into_iter().filter(is_news).map(raise)).await;
+        let mut trouble = None;
+        for (bucket, run, epoch, raised) in raised {
+            match raised {
+                Ok(_) => posted[usize::from(bucket)] = Some((run, epoch)),
+                Err(error) => trouble = Some(error),
+            }
         }
-        Ok(())
+        trouble.map_or(Ok(()), Err)
     }
 
     fn tick(&self) {

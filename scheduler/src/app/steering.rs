@@ -107,7 +107,7 @@ impl Scheduler {
             let detail = format!("node {id}: it was heard of {} ms ago, less than a lease", now.since(node.seen()));
             return Err(Problem::new(Code::NodeNotLost, detail));
         }
-        if !view.has_heard_all(now) {
+        if !view.has_heard_all(id.bucket(), now) {
             let detail = format!("node {id}: this scheduler has not listened for a full lease yet");
             return Err(Problem::new(Code::NodeNotLost, detail));
         }

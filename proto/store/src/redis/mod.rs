@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 
 use roost_proto::command::Command;
 use roost_proto::event::Event;
+use roost_proto::hash::BUCKETS;
 use roost_proto::id::{Epoch, Incarnation, NUMBER_LIMIT, NodeId, RoomKey};
 use roost_proto::room::{Claim, ClaimState, Run};
 use roost_proto::steer::Steering;
@@ -333,7 +334,15 @@ impl Store for RedisStore {
     }
 
     async fn watch(&self) -> Result<mpsc::Receiver<Event>, StoreError> {
-        watch::watch(&self.sessions).await
+        let (buckets, events) = watch::watch_some(&self.sessions).await?;
+        if buckets.len() < usize::from(BUCKETS) {
+            return Err(StoreError::Unavailable { reason: "a part of the store is away".to_owned() });
+        }
+        Ok(events)
+    }
+
+    async fn watch_some(&self) -> Result<(Vec<u8>, mpsc::Receiver<Event>), StoreError> {
+        watch::watch_some(&self.sessions).await
     }
 
     fn dropped_reports(&self) -> &DroppedReports {

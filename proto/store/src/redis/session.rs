@@ -227,7 +227,7 @@ impl Sessions {
     }
 
     /// This thread's connection to the shard, made now if there is none.
-    async fn session(&self, shard: &Shard) -> Result<Arc<Session>, StoreError> {
+    pub(super) async fn session(&self, shard: &Shard) -> Result<Arc<Session>, StoreError> {
         let slot = shard.slot();
         if let Some(session) = slot.live() {
             return Ok(session);

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use roost_proto::event::Event;
+use roost_proto::hash::BUCKETS;
 use roost_proto::id::{Epoch, Incarnation, NUMBER_LIMIT, NodeId, RoomKey};
 use roost_proto::report::Report;
 use roost_proto::room::{Expected, Run};
@@ -47,34 +48,31 @@ struct Watch {
     sender: mpsc::Sender<Event>,
 }
 
-/// Watches: the snapshot is read after the ends of the streams were noted, so that no change falls between. A change
-/// may therefore be told that the snapshot has already; epochs tell which is newer.
+/// Watches what can be watched, and gives the buckets of that: the snapshot is read after the ends of the streams were
+/// noted, so that no change falls between. A change may therefore be told that the snapshot has already; epochs tell which
+/// is newer.
 ///
-/// In a cluster each server is watched for itself: what happens to one room, or to one node, is on one of them.
-pub(super) async fn watch(sessions: &Arc<Sessions>) -> Result<mpsc::Receiver<Event>, StoreError> {
+/// In a cluster each server is watched for itself: what happens to one room, or to one node, is on one of them. One that is
+/// away is left out; when it can be reached the watch ends.
+pub(super) async fn watch_some(sessions: &Arc<Sessions>) -> Result<(Vec<u8>, mpsc::Receiver<Event>), StoreError> {
     let (sender, receiver) = mpsc::channel(WATCH_CAPACITY);
     let mut servers = JoinSet::new();
+    let (mut watched, mut trouble) = (Vec::new(), None);
     for shard in &sessions.shards().await?.all {
-        let mut watches = Vec::new();
-        for buckets in sessions.together(shard) {
-            watches.push(begin(sessions, shard, buckets, sender.clone()).await?);
-        }
-        let buckets = shard.buckets.clone();
-        let (session, now) = sessions.separate(shard, buckets.clone(), Duration::from_millis(BLOCK_MS)).await?;
-        let lately = Lately::read(&session, buckets.iter().map(|bucket| sessions.keys.bucket(*bucket))).await?;
-        if !watches.iter().flat_map(|watch| &watch.runs).eq(&now) {
-            return Err(StoreError::Unavailable { reason: "a new run of the store began meanwhile".to_owned() });
-        }
-        let runs = buckets.into_iter().zip(now);
-        let snapshot =
-            Snapshot { runs: runs.collect(), sessions: sessions.clone(), session, lately, sender: sender.clone() };
-        servers.spawn(async move {
-            if let Err(end) = snapshot.tell_all().await {
-                return end;
+        match begin_server(sessions, shard, &sender).await {
+            Ok(server) => {
+                watched.extend(shard.buckets.iter().copied());
+                servers.spawn(server.follow());
             }
-            let mut follows: JoinSet<End> = watches.into_iter().map(Watch::follow).collect();
-            follows.join_next().await.and_then(Result::ok).unwrap_or(End::Unread)
-        });
+            Err(error) => trouble = Some(error),
+        }
+    }
+    if watched.is_empty() {
+        return Err(trouble.unwrap_or(StoreError::Unavailable { reason: "no server has a bucket".to_owned() }));
+    }
+    let away: Vec<u8> = (0..BUCKETS).filter(|bucket| !watched.contains(bucket)).collect();
+    if !away.is_empty() {
+        servers.spawn(until_back(sessions.clone(), away, sender));
     }
     tokio::spawn(async move {
         // The first that ends ends all, and with them the channel.
@@ -82,7 +80,59 @@ pub(super) async fn watch(sessions: &Arc<Sessions>) -> Result<mpsc::Receiver<Eve
             tracing::debug!(reason, "a watch ends");
         }
     });
-    Ok(receiver)
+    Ok((watched, receiver))
+}
+
+/// Until a server can be reached that has one of the buckets.
+async fn until_back(sessions: Arc<Sessions>, away: Vec<u8>, sender: mpsc::Sender<Event>) -> End {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(RUN_CHECK) => {}
+            () = sender.closed() => return End::Unread,
+        }
+        let Ok(shards) = sessions.shards().await else { continue };
+        for shard in shards.all.iter().filter(|shard| shard.buckets.iter().any(|bucket| away.contains(bucket))) {
+            if sessions.session(shard).await.is_ok() {
+                return End::Lost("a part of the store is back");
+            }
+        }
+    }
+}
+
+/// All that one server has is about to be told, and then what changes.
+struct ServerWatch {
+    snapshot: Snapshot,
+    watches: Vec<Watch>,
+}
+
+impl ServerWatch {
+    async fn follow(self) -> End {
+        if let Err(end) = self.snapshot.tell_all().await {
+            return end;
+        }
+        let mut follows: JoinSet<End> = self.watches.into_iter().map(Watch::follow).collect();
+        follows.join_next().await.and_then(Result::ok).unwrap_or(End::Unread)
+    }
+}
+
+async fn begin_server(
+    sessions: &Arc<Sessions>,
+    shard: &Shard,
+    sender: &mpsc::Sender<Event>,
+) -> Result<ServerWatch, StoreError> {
+    let mut watches = Vec::new();
+    for buckets in sessions.together(shard) {
+        watches.push(begin(sessions, shard, buckets, sender.clone()).await?);
+    }
+    let buckets = shard.buckets.clone();
+    let (session, now) = sessions.separate(shard, buckets.clone(), Duration::from_millis(BLOCK_MS)).await?;
+    let lately = Lately::read(&session, buckets.iter().map(|bucket| sessions.keys.bucket(*bucket))).await?;
+    if !watches.iter().flat_map(|watch| &watch.runs).eq(&now) {
+        return Err(StoreError::Unavailable { reason: "a new run of the store began meanwhile".to_owned() });
+    }
+    let runs = buckets.into_iter().zip(now).collect();
+    let snapshot = Snapshot { runs, sessions: sessions.clone(), session, lately, sender: sender.clone() };
+    Ok(ServerWatch { snapshot, watches })
 }
 
 async fn begin(

@@ -112,6 +112,40 @@ async fn while_a_master_fails_over_the_buckets_of_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn while_a_master_is_dead_the_buckets_of_the_others_are_watched() {
+    let mut cluster = Cluster::start(0).await;
+    let store = cluster.store();
+    let rooms: Vec<RoomKey> = (0..100).map(|number| room(&format!("room-{number}"))).collect();
+    let mut owners = Vec::new();
+    for room in &rooms {
+        owners.push(Cluster::owner(&cluster.slot(room).await));
+    }
+    let of = |wanted: bool| rooms.iter().zip(&owners).find(|(_, owner)| (**owner == 0) == wanted).unwrap().0;
+    let (lost, other) = (of(true), of(false));
+    let claim = grant_and_open(&*store, other, "fra-1", 1).await;
+    let (buckets, mut events) = store.watch_some().await.unwrap();
+    assert_eq!(buckets.len(), 16);
+    next(&mut events).await;
+    cluster.servers[0].kill();
+    ended(&mut events).await;
+    let (buckets, mut events) = store.watch_some().await.unwrap();
+    for (room, owner) in rooms.iter().zip(&owners) {
+        assert_eq!(buckets.contains(&room.bucket()), *owner != 0, "{room}");
+    }
+    let seen = next(&mut events).await;
+    assert!(matches!(seen, roost_proto::event::Event::Claimed { claim: seen, .. } if seen == claim));
+    let all = store.watch().await.unwrap_err();
+    assert!(matches!(all, StoreError::Unavailable { .. }), "{all}");
+    store.release(holding(other, &claim)).await.unwrap();
+    let seen = next(&mut events).await;
+    assert!(matches!(seen, roost_proto::event::Event::Released { epoch, .. } if epoch == claim.epoch));
+    cluster.servers[0].start_again().await;
+    ended(&mut events).await;
+    until("all is watched again", || async { store.watch().await.is_ok() }).await;
+    until("the dead one's rooms are granted again", || async { store.read(lost).await.is_ok() }).await;
+}
+
+#[tokio::test]
 async fn a_user_with_the_documented_commands_can_do_everything() {
     let cluster = Cluster::start(0).await;
     let mut words = vec!["ACL", "SETUSER", "roost", "on", ">secret", "resetkeys", "~roost:*", "-@all"];

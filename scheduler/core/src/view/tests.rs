@@ -84,6 +84,53 @@ fn a_stalled_scheduler_does_not_take_its_own_absence_for_its_nodes() {
 }
 
 #[test]
+fn a_silent_part_of_the_store_holds_up_takeovers_of_its_own_nodes_only() {
+    let ids = ["a", "b", "c", "d", "e"];
+    let heard = sample::node("a");
+    let deaf = ids.map(sample::node).into_iter().find(|id| id.bucket() != heard.bucket()).unwrap();
+    let mut view = sample::view([&heard, &deaf].map(|id| sample::report(id.as_str(), "eu")).to_vec());
+    // Rooms of the part that is heard, so that the store tells of both again.
+    let names: Vec<String> = (0..100).map(|number| format!("x{number}")).collect();
+    let mut names = names.iter().filter(|name| sample::room(name).bucket() != deaf.bucket());
+    let (at_heard, at_deaf) = (names.next().unwrap(), names.next().unwrap());
+    let tell = |view: &mut View, now| {
+        for (name, id) in [(at_heard, &heard), (at_deaf, &deaf)] {
+            view.apply(sample::claimed(name, sample::claim(id.as_str(), 7, ClaimState::Open), 0), now);
+        }
+    };
+    tell(&mut view, READY);
+    let silent_part = (0..100).map(|number| format!("y{number}"));
+    let unheard = silent_part.into_iter().find(|name| sample::room(name).bucket() == deaf.bucket()).unwrap();
+    view.apply(sample::claimed(&unheard, sample::claim("a", 7, ClaimState::Open), 0), READY);
+    view.stop_listening(READY);
+    let others: Vec<u8> = (0..BUCKETS).filter(|bucket| *bucket != deaf.bucket()).collect();
+    view.listen_to(&others, READY);
+    assert!(!view.is_listening());
+    tell(&mut view, READY);
+    let was_silent = |view: &View, name: &str, now| view.was_silent(&view.room(&sample::room(name), now).unwrap(), now);
+    let lost = READY.plus(DEFAULT_LEASE_MS);
+    sample::pass(&mut view, READY, lost.minus(1));
+    assert!(!was_silent(&view, at_heard, lost.minus(1)), "not for a full lease yet");
+    let late = READY.plus(60_000);
+    sample::pass(&mut view, lost, late);
+    assert!(was_silent(&view, at_heard, late) && !was_silent(&view, at_deaf, late));
+    let states = [&heard, &deaf].map(|id| view.node(id).unwrap().state);
+    assert_eq!(states, [NodeState::Lost, NodeState::Suspect], "new rooms go elsewhere");
+    assert!(view.take_orphans().keys().all(|key| *key != sample::room(at_deaf)));
+    let kept = view.room(&sample::room(&unheard), late).expect("nothing is concluded from what is not heard");
+    assert!(view.rooms.is_confirmed(&sample::room(&unheard), &kept), "it is answered without the store");
+    // It is heard again, and from then on silence counts.
+    view.stop_listening(late);
+    view.listen(late);
+    tell(&mut view, late);
+    let lost = late.plus(DEFAULT_LEASE_MS);
+    sample::pass(&mut view, late, lost.minus(1));
+    assert!(!was_silent(&view, at_deaf, lost.minus(1)));
+    view.tick(lost);
+    assert!(was_silent(&view, at_deaf, lost) && view.node(&deaf).unwrap().state == NodeState::Lost);
+}
+
+#[test]
 fn a_room_that_the_store_never_tells_of_is_forgotten_although_its_node_lives() {
     let late = Report { changed: vec![held("x", 7)], ..sample::numbered("a", 1, 2) };
     let mut view = sample::view(vec![sample::report("a", "eu")]);
