@@ -5,6 +5,7 @@ pub(crate) mod commands;
 pub(crate) mod lost;
 pub(crate) mod moving;
 pub(crate) mod pace;
+mod parts;
 pub(crate) mod redis;
 pub(crate) mod release;
 pub(crate) mod renewal;

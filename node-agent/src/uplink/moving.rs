@@ -1,11 +1,12 @@
 //! Hands rooms over to other nodes by command (rule 23): the room has stopped admitting, the store is asked until it has
 //! answered, then the participants are sent to the new home.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use roost_agent_core::hold::{Doubtful, Hold, Move, Target};
 use roost_proto::id::{Epoch, RoomKey};
@@ -16,14 +17,15 @@ use roost_store::operation::{HandOver, HandedOver};
 use roost_store::{NodeStore, StoreError};
 
 use super::lost::LostRooms;
-use super::pace::{Pace, random};
+use super::pace::random;
+use super::parts::each_apart;
 use crate::door::lookup::Found;
 use crate::inside::{Goodbye, Inside};
 use crate::metrics::AgentMetrics;
 use crate::node::Node;
 use roost_server::telemetry::causes;
 
-/// How many are on their way at once.
+/// How many of one bucket are on their way at once.
 const AT_ONCE: usize = 16;
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// How often the home of a room is looked up of which nobody knows whether it was handed over; a grace passes meanwhile.
@@ -44,22 +46,26 @@ pub(crate) struct Moving {
 impl Moving {
     /// Hands over whenever there is something to hand over, for ever.
     pub(crate) async fn run(self) {
-        let mut pace = Pace::default();
-        loop {
-            self.node.move_wanted.notified().await;
-            while !self.hand_over_all().await {
-                sleep(pace.next()).await;
-            }
-            pace.reset();
-        }
+        each_apart(&self.node.move_wanted, || self.due(), |bucket| self.hand_over_in(bucket)).await;
     }
 
-    /// Asks once for each room. True if nothing is left.
-    async fn hand_over_all(&self) -> bool {
+    /// The buckets in which there is something to hand over. Rooms of which it cannot be known any more whether they were
+    /// are looked up.
+    fn due(&self) -> BTreeSet<u8> {
         let (moves, doubtful) = self.node.with(|state, _| (state.holdings.moves(), state.holdings.take_doubtful()));
         doubtful.into_iter().for_each(|Doubtful { room, hold }| self.lost.send_home(room, hold, LOOKUPS));
-        stream::iter(moves).for_each_concurrent(AT_ONCE, |asked| self.hand_over(asked)).await;
-        self.node.with(|state, _| state.holdings.moves().is_empty())
+        moves.iter().map(|asked| asked.held.room.bucket()).collect()
+    }
+
+    /// Asks once for each room of a bucket. True if nothing is left.
+    async fn hand_over_in(&self, bucket: u8) -> bool {
+        stream::iter(self.moves(bucket)).for_each_concurrent(AT_ONCE, |asked| self.hand_over(asked)).await;
+        self.moves(bucket).is_empty()
+    }
+
+    fn moves(&self, bucket: u8) -> Vec<Move> {
+        let moves = self.node.with(|state, _| state.holdings.moves());
+        moves.into_iter().filter(|asked| asked.held.room.bucket() == bucket).collect()
     }
 
     async fn hand_over(&self, Move { held, to, guests }: Move) {

@@ -1,5 +1,8 @@
-//! What does not answer holds up nothing else.
+//! What does not answer, or refuses: it holds up nothing else.
 
+use std::sync::atomic::AtomicBool;
+
+use roost_agent_core::hold::Target;
 use roost_store::StoreError;
 use roost_store::operation::{
     Assert, Asserted, HandOver, HandedOver, Holding, Leave, Opened, Raise, Raised, Released, Renewed, SchedulerEntry,
@@ -12,15 +15,53 @@ async fn a_part_of_the_store_that_does_not_answer_holds_up_no_room_of_another_pa
     let agent = Agent::new();
     let tasks = agent.start();
     agent.open("standup").await;
-    let names: Vec<String> = (0..100).map(|number| format!("room-{number}")).collect();
-    let other = names.iter().find(|name| room(name).bucket() != room("standup").bucket()).expect("one of sixteen");
-    let before = agent.open(other).await;
+    let other = elsewhere();
+    let before = agent.open(&other).await;
     drop(tasks);
     agent.store.restart();
-    let silent = SilentBucket { store: agent.store.clone(), bucket: room("standup").bucket() };
-    let _tasks = agent.start_with(Arc::new(silent), Arc::new(There));
-    agent.until_held(other, before.incarnation).await;
+    let _tasks = agent.start_with(SilentBucket::of(&agent), Arc::new(There));
+    agent.until_held(&other, before.incarnation).await;
     assert!(matches!(agent.hold("standup"), Some((HoldState::Wanted { .. }, _))));
+}
+
+#[tokio::test]
+async fn a_release_that_is_not_answered_holds_up_none_of_another_part() {
+    let agent = Agent::new();
+    let silent = SilentBucket::of(&agent);
+    let _tasks = agent.start_with(silent.clone(), Arc::new(There));
+    let (first, other) = (agent.open("standup").await, elsewhere());
+    let second = agent.open(&other).await;
+    let end = |name: &str, epoch| agent.node.with(|state, _| state.holdings.end_if_empty(&room(name), epoch));
+    end("standup", first.epoch);
+    until("the first is on its way", || (silent.asked() == 1).then_some(())).await;
+    end(&other, second.epoch);
+    until("the second is released", || (agent.node.with(|state, _| state.holdings.releases_len()) == 1).then_some(()))
+        .await;
+    assert_eq!(silent.asked(), 1, "the first still waits for its answer");
+}
+
+#[tokio::test]
+async fn a_move_that_is_not_answered_holds_up_none_of_another_part() {
+    let agent = Agent::new();
+    let silent = SilentBucket::of(&agent);
+    let _tasks = agent.start_with(silent.clone(), Arc::new(There));
+    let (first, other) = (agent.open("standup").await, elsewhere());
+    let second = agent.open(&other).await;
+    let to_move = |name: &str, epoch| {
+        let to = Target {
+            node: NodeId::new("iad-1").expect("valid"),
+            incarnation: Incarnation(7),
+            signaling_url: "ws://iad-1/signaling".to_owned(),
+            ttl_ms: 30_000,
+        };
+        assert!(agent.node.with(|state, _| state.holdings.begin_move(&room(name), epoch, to, &state.lease)));
+        agent.node.move_wanted.notify_one();
+    };
+    to_move("standup", first.epoch);
+    until("the first is on its way", || (silent.asked() == 1).then_some(())).await;
+    to_move(&other, second.epoch);
+    let (closed, _, _) = agent.until_closed().await;
+    assert_eq!((closed, silent.asked()), (room(&other), 1), "the first still waits for its answer");
 }
 
 #[tokio::test]
@@ -43,11 +84,57 @@ async fn lookups_that_are_not_answered_hold_up_no_assertion() {
     until("the others are lost", || (agent.node.with(|state, _| state.holdings.len()) == 1).then_some(())).await;
 }
 
+#[tokio::test]
+async fn a_refusal_prolongs_the_lease_only_where_it_is_trusted() {
+    for trust_refused in [true, false] {
+        let agent = Agent::new();
+        let store = SilentBucket::of(&agent);
+        store.refuses.store(true, Ordering::Relaxed);
+        let renewal = Renewal { trust_refused, store: store.clone(), ..agent.renewal() };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            renewal.run().await;
+        });
+        let deadline = || agent.node.with(|state, _| state.lease.deadline());
+        until("it was refused", || (store.asked() == 1).then_some(())).await;
+        let before = deadline().expect("it has registered");
+        until("it was refused again", || (store.asked() == 3).then_some(())).await;
+        assert_eq!(deadline().is_some_and(|deadline| deadline > before), trust_refused);
+    }
+}
+
 /// A store of which one bucket's rooms cannot be reached.
 #[derive(Debug)]
 struct SilentBucket {
     store: Arc<EmbeddedStore>,
     bucket: u8,
+    /// How many calls it did not answer, or refused.
+    asked: AtomicU64,
+    /// Whether it refuses renewals.
+    refuses: AtomicBool,
+}
+
+impl SilentBucket {
+    /// That of the room `standup`.
+    fn of(agent: &Agent) -> Arc<Self> {
+        let (asked, refuses) = Default::default();
+        Arc::new(Self { store: agent.store.clone(), bucket: room("standup").bucket(), asked, refuses })
+    }
+
+    fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    async fn silence<T>(&self) -> T {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        std::future::pending().await
+    }
+}
+
+/// The name of a room in another bucket than `standup`.
+fn elsewhere() -> String {
+    let mut names = (0..100).map(|number| format!("room-{number}"));
+    names.find(|name| room(name).bucket() != room("standup").bucket()).expect("one of sixteen")
 }
 
 #[async_trait]
@@ -65,6 +152,10 @@ impl NodeStore for SilentBucket {
     }
 
     async fn renew(&self, renew: Renew) -> Result<Renewed, StoreError> {
+        if self.refuses.load(Ordering::Relaxed) {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            return Err(StoreError::Refused { reason: "nobody listens".to_owned() });
+        }
         self.store.renew(renew).await
     }
 
@@ -81,11 +172,12 @@ impl NodeStore for SilentBucket {
     }
 
     async fn release(&self, holding: Holding) -> Result<Released, StoreError> {
-        self.store.release(holding).await
+        if holding.room.bucket() == self.bucket { self.silence().await } else { self.store.release(holding).await }
     }
 
     async fn hand_over(&self, hand_over: HandOver) -> Result<HandedOver, StoreError> {
-        self.store.hand_over(hand_over).await
+        let is_silent = hand_over.held.room.bucket() == self.bucket;
+        if is_silent { self.silence().await } else { self.store.hand_over(hand_over).await }
     }
 
     async fn raise(&self, raise: Raise) -> Result<Raised, StoreError> {
