@@ -15,9 +15,41 @@ pub(crate) fn now() -> Millis {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Tells the test in the namespace what the clock showed outside of it.
+    const SHOWN: &str = "ROOST_TEST_CLOCK_MS";
+
     #[test]
     fn it_goes_forward() {
-        let before = super::now();
-        assert!(before.0 > 0 && super::now() >= before);
+        let before = now();
+        assert!(before.0 > 0 && now() >= before);
+    }
+
+    /// In a time namespace whose clock that counts suspend is ahead, and no other one: as after a suspend.
+    #[test]
+    fn it_counts_the_time_in_which_the_machine_was_suspended() {
+        const SUSPENDED_S: u64 = 1_000_000;
+        if let Ok(shown) = std::env::var(SHOWN) {
+            let shown: u64 = shown.parse().expect("a number");
+            assert!(now() >= Millis(shown + SUSPENDED_S * 1_000));
+            return;
+        }
+        let mut inside = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            inside.args(["--user", "--map-root-user"]);
+        }
+        inside.args(["--time", "--boottime", &SUSPENDED_S.to_string()]).env(SHOWN, now().0.to_string());
+        inside.arg(std::env::current_exe().expect("it runs"));
+        inside.args(["--exact", "clock::tests::it_counts_the_time_in_which_the_machine_was_suspended"]);
+        let output = inside.output().expect("unshare (util-linux) is installed");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains("1 passed"),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }
