@@ -84,8 +84,8 @@ pub struct Running {
 /// None of a node whose bucket is in a grace (rule 15), and none by an old plan: what a node reports is as new as the store's.
 #[must_use]
 pub fn running(view: &View, store_ms: u64, now: Millis) -> Vec<Running> {
-    let is_settled = |node: &&Node| view.grace.left_ms(node.report.node.bucket(), now) == 0;
-    let in_grace = view.grace.longest_left_ms(now) > 0;
+    let is_settled = |node: &&Node| view.grace_left_ms(node.report.node.bucket(), now) == 0;
+    let in_grace = view.longest_grace_left_ms(now) > 0;
     // Its rooms may be in any bucket.
     let has_heard_all = (0..BUCKETS).all(|bucket| view.has_heard_all(bucket, now));
     let is_deaf = !has_heard_all || view.brake().holds();

@@ -109,7 +109,7 @@ impl Grace {
 
     /// How long a bucket's grace still runs; 0 when it is over. All of it before the store was reached.
     #[must_use]
-    pub fn left_ms(&self, bucket: u8, now: Millis) -> u64 {
+    pub(crate) fn left_ms(&self, bucket: u8, now: Millis) -> u64 {
         match self.buckets.get(usize::from(bucket)) {
             Some(Bucket { run: Some(_), first_seen, paused, .. }) => {
                 let until = paused.map_or(now, |paused| paused.min(now));
@@ -121,7 +121,7 @@ impl Grace {
 
     /// How long the longest grace still runs.
     #[must_use]
-    pub fn longest_left_ms(&self, now: Millis) -> u64 {
+    pub(crate) fn longest_left_ms(&self, now: Millis) -> u64 {
         (0..BUCKETS).map(|bucket| self.left_ms(bucket, now)).max().unwrap_or(0)
     }
 }

@@ -111,7 +111,7 @@ fn granted(view: &View, request: &Request<'_>, room: &Room<'_>, now: Millis) -> 
 /// run in which it was made, so none counts in a grace.
 fn open(view: &View, request: &Request<'_>, room: &Room<'_>, evidence: &Evidence, now: Millis) -> Step {
     let node = view.node(room.node);
-    let in_grace = view.grace.left_ms(request.key.bucket(), now) > 0;
+    let in_grace = view.grace_left_ms(request.key.bucket(), now) > 0;
     if view.is_dead(room) && !in_grace {
         return assign(view, request, room.claim(), now);
     }
@@ -119,7 +119,7 @@ fn open(view: &View, request: &Request<'_>, room: &Room<'_>, evidence: &Evidence
     let is_doubtful =
         node.is_none_or(|node| node.report.incarnation > room.incarnation || node.state == NodeState::Lost);
     let is_braked = view.brake().holds() && node.is_none_or(|node| !node.is_over());
-    if is_doubtful && !is_braked && view.was_silent(room, now) && view.grace.left_ms(room.node.bucket(), now) == 0 {
+    if is_doubtful && !is_braked && view.was_silent(room, now) && view.grace_left_ms(room.node.bucket(), now) == 0 {
         match &evidence.lease {
             Some((node, incarnation, is_over)) if node == room.node && *incarnation == room.incarnation => {
                 if *is_over {
@@ -146,7 +146,7 @@ fn open(view: &View, request: &Request<'_>, room: &Room<'_>, evidence: &Evidence
 fn assign(view: &View, request: &Request<'_>, seen: Option<Claim>, now: Millis) -> Step {
     let bucket = request.key.bucket();
     let Some(run) = view.grace.run(bucket) else { return Step::Unreached };
-    let left_ms = view.grace.left_ms(bucket, now);
+    let left_ms = view.grace_left_ms(bucket, now);
     if left_ms > 0 {
         return Step::Wait { at_most_ms: left_ms };
     }

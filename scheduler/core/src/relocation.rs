@@ -66,7 +66,7 @@ pub fn decide(view: &View, request: &Request<'_>, to: Option<&NodeId>, is_read: 
     let bucket = request.key.bucket();
     let Some(run) = view.grace.run(bucket) else { return Step::Unreached };
     // Rule 15.
-    if view.grace.left_ms(bucket, now) > 0 {
+    if view.grace_left_ms(bucket, now) > 0 {
         return Step::Wait;
     }
     let Some(room) = view.room(request.key, now) else { return Step::NoRoom };

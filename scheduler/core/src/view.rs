@@ -100,14 +100,14 @@ impl View {
     pub fn listen_to(&mut self, buckets: &[u8], now: Millis) {
         self.rooms.begin_watch(buckets);
         self.watch_began = now;
-        self.grace.resume(buckets, now);
         self.resume(buckets, now);
     }
 
     /// The watch has ended: no events come any more.
     pub fn stop_listening(&mut self, now: Millis) {
-        self.hearings.end(now);
-        self.grace.pause(now);
+        let heard = self.awake(now);
+        self.hearings.end(heard);
+        self.grace.pause(heard);
     }
 
     /// Whether events come, of all buckets.
@@ -117,6 +117,7 @@ impl View {
     }
 
     fn resume(&mut self, buckets: &[u8], now: Millis) {
+        self.grace.resume(buckets, now);
         let mut deaf_ms = [0; BUCKETS as usize];
         for bucket in buckets {
             deaf_ms[usize::from(bucket % BUCKETS)] = self.hearings.begin(*bucket, now);
@@ -127,6 +128,19 @@ impl View {
     /// Takes note of a bucket's run; a new one begins a grace.
     pub fn see_run(&mut self, bucket: u8, run: &Run, now: Millis) -> bool {
         self.grace.see_run(bucket, run, now)
+    }
+
+    /// How long the bucket's grace still runs, in ms; 0 when it is over. The time in which this process stood still is no
+    /// part of it: the store may have refused everybody meanwhile.
+    #[must_use]
+    pub fn grace_left_ms(&self, bucket: u8, now: Millis) -> u64 {
+        self.grace.left_ms(bucket, self.awake(now))
+    }
+
+    /// How long the longest grace still runs, in ms.
+    #[must_use]
+    pub fn longest_grace_left_ms(&self, now: Millis) -> u64 {
+        self.grace.longest_left_ms(self.awake(now))
     }
 
     /// Folds one event.
@@ -212,7 +226,7 @@ impl View {
         let is_new = known.map(|(known, _)| known) != Some(incarnation);
         let was_gone = known.is_some_and(|(_, state)| state == NodeState::Lost);
         // Whoever has just begun to listen knows nobody, and in a grace all take new incarnations.
-        if (is_new || was_gone) && self.has_heard_all(id.bucket(), now) && self.grace.left_ms(id.bucket(), now) == 0 {
+        if (is_new || was_gone) && self.has_heard_all(id.bucket(), now) && self.grace_left_ms(id.bucket(), now) == 0 {
             self.nodes.came(&id, known.is_some());
         }
         if is_new {
@@ -226,6 +240,7 @@ impl View {
         if now.since(self.ticked) > STALL_MS {
             let heard = self.hearings.heard();
             self.hearings.end(self.ticked);
+            self.grace.pause(self.ticked);
             self.resume(&heard, now);
         }
         self.ticked = now;
@@ -369,10 +384,15 @@ impl View {
     /// that stood still has folded nothing either.
     fn hearing(&self, bucket: u8, now: Millis) -> Hearing {
         let mut hearing = self.hearings.of(bucket);
-        if now.since(self.ticked) > STALL_MS {
+        if self.awake(now) < now {
             hearing.end(self.ticked);
         }
         hearing
+    }
+
+    /// Until when this process is known to have gone on: after a stall, until the next tick finds it, its last one.
+    fn awake(&self, now: Millis) -> Millis {
+        if now.since(self.ticked) > STALL_MS { self.ticked } else { now }
     }
 
     /// The node as the admin API shows it.

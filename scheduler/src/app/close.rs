@@ -46,7 +46,7 @@ impl Scheduler {
         let Some((mut closed, mut wanted)) = self.generation(key) else { return Ok(before) };
         self.can_hear(&wanted)?;
         // In a grace a room that is not known may be one that its holder has yet to tell of.
-        let is_grace = |now| self.view().grace.left_ms(key.bucket(), now) > 0;
+        let is_grace = |now| self.view().grace_left_ms(key.bucket(), now) > 0;
         let began = self.clock.now();
         let (mut told, mut is_followed) = (None, false);
         loop {

@@ -24,7 +24,7 @@ impl Scheduler {
         let now = self.clock.now();
         let view = self.view();
         let totals = view.totals();
-        let grace_left_ms = view.grace.longest_left_ms(now);
+        let grace_left_ms = view.longest_grace_left_ms(now);
         ClusterView {
             scheduler: self.entry.id.clone(),
             version: self.entry.version.clone(),

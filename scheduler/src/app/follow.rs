@@ -167,7 +167,7 @@ impl Scheduler {
         let mut view = self.view_mut();
         view.grace.see_replaced(self.store.replaced_ms());
         let new = (0..BUCKETS).zip(&runs).filter(|(bucket, run)| view.see_run(*bucket, run, now)).count();
-        let grace_ms = view.grace.longest_left_ms(now);
+        let grace_ms = view.longest_grace_left_ms(now);
         drop(view);
         if new > 0 {
             tracing::info!(
@@ -192,7 +192,7 @@ impl Scheduler {
         let now = self.clock.now();
         let to_raise = {
             let view = self.view();
-            if view.grace.longest_left_ms(now) == 0 { Vec::new() } else { view.to_raise() }
+            if view.longest_grace_left_ms(now) == 0 { Vec::new() } else { view.to_raise() }
         };
         let is_news = |(bucket, run, epoch): &(u8, Run, Epoch)| {
             posted[usize::from(*bucket)].as_ref().is_none_or(|known| (&known.0, &known.1) != (run, epoch))
@@ -236,7 +236,7 @@ impl Scheduler {
                 totals: view.totals(),
                 rooms: view.rooms.len(),
                 store_up: view.is_listening(),
-                grace_left_ms: view.grace.longest_left_ms(now),
+                grace_left_ms: view.longest_grace_left_ms(now),
                 is_braked: view.brake().holds(),
             };
             (levels, view.old_reports())

@@ -21,7 +21,7 @@ impl Scheduler {
         match view.room(key, now) {
             Some(room) => Ok(room.view(key)),
             None if view.grace.run(key.bucket()).is_none() => Err(store_unavailable()),
-            None if view.grace.left_ms(key.bucket(), now) > 0 => Err(starting()),
+            None if view.grace_left_ms(key.bucket(), now) > 0 => Err(starting()),
             None => Err(room_not_found(key)),
         }
     }

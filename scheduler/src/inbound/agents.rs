@@ -229,7 +229,7 @@ async fn next_command(commands: &mut Option<mpsc::Receiver<Command>>) -> Option<
 }
 
 fn in_grace(scheduler: &Scheduler, assert: &Assert) -> bool {
-    scheduler.view().grace.left_ms(assert.held.room.bucket(), scheduler.clock.now()) > 0
+    scheduler.view().grace_left_ms(assert.held.room.bucket(), scheduler.clock.now()) > 0
 }
 
 type Done = (u64, NodeAnswer, Option<mpsc::Receiver<Command>>);

@@ -81,7 +81,7 @@ impl Scheduler {
     pub(super) fn beat_answered(&mut self, answer: Answer, wire: &mut Wire) {
         let Ok(Said::Node(NodeAnswer::Runs(runs))) = answer else { return };
         self.see_runs(&runs, wire);
-        if self.view.grace.longest_left_ms(self.now(wire)) == 0 {
+        if self.view.longest_grace_left_ms(self.now(wire)) == 0 {
             return;
         }
         for (bucket, run, epoch) in self.view.to_raise() {

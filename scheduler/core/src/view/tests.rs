@@ -84,6 +84,25 @@ fn a_stalled_scheduler_does_not_take_its_own_absence_for_its_nodes() {
 }
 
 #[test]
+fn a_grace_stands_still_while_the_scheduler_does() {
+    let bucket = sample::room("x").bucket();
+    let mut view = sample::view(vec![sample::report("a", "eu")]);
+    view.see_run(bucket, &sample::run("r2"), READY);
+    sample::pass(&mut view, READY, READY.plus(1_000));
+    let woken = READY.plus(60_000);
+    assert_eq!(view.grace_left_ms(bucket, woken), 4_000, "nobody knows what the store did meanwhile");
+    let mut cut_off = view.clone();
+    cut_off.stop_listening(woken);
+    for view in [&mut view, &mut cut_off] {
+        view.tick(woken);
+        assert_eq!(view.grace_left_ms(bucket, woken), 4_000);
+        sample::pass(view, woken, woken.plus(1_000));
+    }
+    assert_eq!(view.grace_left_ms(bucket, woken.plus(1_000)), 3_000);
+    assert_eq!(cut_off.grace_left_ms(bucket, woken.plus(1_000)), 4_000, "the watch had ended");
+}
+
+#[test]
 fn a_silent_part_of_the_store_holds_up_takeovers_of_its_own_nodes_only() {
     let ids = ["a", "b", "c", "d", "e"];
     let heard = sample::node("a");
