@@ -213,8 +213,7 @@ impl State {
 
     /// Takes in what the store says is wanted of the node. True if it is news.
     pub(crate) fn steer(&mut self, told: Option<Steering>) -> bool {
-        let plan = |steering: Option<Steering>| steering.map_or(0, |steering| steering.plan);
-        let is_news = plan(told) > plan(self.steering);
+        let is_news = Steering::plan_of(told) > Steering::plan_of(self.steering);
         if is_news {
             self.steering = told;
         }

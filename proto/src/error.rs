@@ -63,7 +63,7 @@ codes! {
     TooManyRedirects "too_many_redirects" 409 false "the client was redirected three times without arriving";
     NodeIdTaken "node_id_taken" 409 false "another process holds the lease of this node id";
     SecondScheduler "second_scheduler" 409 false "another scheduler that keeps its state in memory has this node: a cluster has one, or Redis";
-    NodeNotLost "node_not_lost" 409 false "the node has a lease: only a lost node can be purged";
+    NodeNotLost "node_not_lost" 409 false "only a lost node can be purged: this one has a lease, or may have one as far as the scheduler has heard";
     BodyTooLarge "body_too_large" 413 false "the body is over the limit";
     RateLimited "rate_limited" 429 true "too many requests";
     Internal "internal" 500 false "a bug: the request could not be served";

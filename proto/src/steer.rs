@@ -45,6 +45,12 @@ pub enum DrainState {
 }
 
 impl Steering {
+    /// The number of a plan; 0 where there is none.
+    #[must_use]
+    pub fn plan_of(steering: Option<Self>) -> u64 {
+        steering.map_or(0, |steering| steering.plan)
+    }
+
     /// Whether its numbers can be ones of ours.
     #[must_use]
     pub fn is_possible(&self) -> bool {
@@ -62,7 +68,7 @@ impl Report {
     /// The number of the plan by which the node acts; 0 where it has none.
     #[must_use]
     pub fn plan(&self) -> u64 {
-        self.steering.map_or(0, |steering| steering.plan)
+        Steering::plan_of(self.steering)
     }
 
     /// Reads the report as if its node had heard of this plan already. A node that leaves stays so.

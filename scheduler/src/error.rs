@@ -2,7 +2,9 @@
 
 use roost_proto::error::{Code, Problem};
 use roost_proto::id::{NodeId, RoomKey};
+use roost_proto::time::Millis;
 use roost_scheduler_core::place::NoNode;
+use roost_scheduler_core::view::View;
 use roost_server::listen::ListenError;
 
 /// No node holds the room.
@@ -13,6 +15,18 @@ pub(crate) fn room_not_found(key: &RoomKey) -> Problem {
 /// No node of this name has reported.
 pub(crate) fn node_not_found(id: &NodeId) -> Problem {
     Problem::new(Code::NodeNotFound, format!("node {id}: none of this name has reported"))
+}
+
+/// The view does not have the node: there is none, unless the store has yet to tell of those that it knows.
+pub(crate) fn unknown_node(id: &NodeId, view: &View, now: Millis) -> Problem {
+    let bucket = id.bucket();
+    match view.grace.run(bucket) {
+        None => Problem::new(Code::StoreUnavailable, format!("node {id}: the shared store does not answer")),
+        Some(_) if view.grace_left_ms(bucket, now) > 0 => {
+            Problem::new(Code::Starting, format!("node {id}: none of this name has reported yet, and nodes still do"))
+        }
+        Some(_) => node_not_found(id),
+    }
 }
 
 /// The store could not be asked; whoever asked us may come again.

@@ -286,7 +286,8 @@ fn only_a_lost_node_is_purged_and_it_is_gone_everywhere() {
         assert_eq!(call(&cluster, 1, Method::PUT, "nodes/fra-1/mode", mode("block_new_rooms")).await?.0, 200);
         cluster.restart_scheduler(0).await?;
         wait::until("the scheduler knows what was wanted of a node that is down", SOON, || async {
-            let (_, node) = call(&cluster, 0, Method::GET, "nodes/fra-1", json!({})).await.ok()?;
+            let (status, node) = call(&cluster, 0, Method::GET, "nodes/fra-1", json!({})).await.ok()?;
+            assert_ne!(status, 404, "the store has it");
             (node["mode"] == "block_new_rooms").then_some(())
         })
         .await?;

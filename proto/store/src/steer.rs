@@ -56,13 +56,11 @@ impl Bucket {
     pub(crate) fn merge(&mut self, report: &Report, now: u64) -> Option<Steering> {
         let reported = report.steering.filter(|steering| steering.is_possible() && steering.plan > 0);
         let stored = self.steering(&report.node, now);
-        let plan = |steering: Option<Steering>| steering.map_or(0, |steering| steering.plan);
-        let is_news = plan(stored) > plan(reported);
-        let is_later = plan(reported) > plan(stored);
-        if let Some(steering) = if is_later { reported } else { stored } {
+        let (told, known) = (Steering::plan_of(stored), Steering::plan_of(reported));
+        if let Some(steering) = if known > told { reported } else { stored } {
             self.keep(&report.node, steering, now);
         }
-        stored.filter(|_| is_news)
+        stored.filter(|_| told > known)
     }
 
     fn keep(&mut self, node: &NodeId, steering: Steering, now: u64) {

@@ -131,8 +131,7 @@ impl Nodes {
 
     /// A node that has just reported was not there before it did.
     pub fn came(&mut self, id: &NodeId, was_known: bool) {
-        let Some(slot) = self.slots.get(id).copied() else { return };
-        let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return };
+        let Some((slot, entry)) = self.entry(id) else { return };
         entry.node.came(was_known);
         self.settle(slot);
     }
@@ -149,8 +148,7 @@ impl Nodes {
 
     /// Takes what an operator wants of a node.
     pub fn steer(&mut self, id: &NodeId, steering: Steering) {
-        let Some(slot) = self.slots.get(id).copied() else { return };
-        let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return };
+        let Some((slot, entry)) = self.entry(id) else { return };
         entry.node.steer(steering);
         self.settle(slot);
     }
@@ -158,8 +156,7 @@ impl Nodes {
     /// Forgets a node that an operator has purged, if it is lost in our own eyes; else when it is. Until then we must know
     /// when it was last heard of: that the store takes it for gone is not enough (rule 12 (b)). Its next report brings it back.
     pub fn purge(&mut self, id: &NodeId, hearing: Hearing, now: Millis) {
-        let Some(slot) = self.slots.get(id).copied() else { return };
-        let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return };
+        let Some((slot, entry)) = self.entry(id) else { return };
         if hearing.state(&entry.node, now) == NodeState::Lost {
             self.forget(slot);
         } else {
@@ -168,8 +165,7 @@ impl Nodes {
     }
 
     fn end(&mut self, id: &NodeId, end: impl FnOnce(&mut Node) -> bool) {
-        let Some(slot) = self.slots.get(id).copied() else { return };
-        let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return };
+        let Some((slot, entry)) = self.entry(id) else { return };
         if !end(&mut entry.node) {
             return;
         }
@@ -182,8 +178,7 @@ impl Nodes {
 
     /// Sets what is reserved on a node's incarnation, in thousandths of a participant, if that is the one that reports.
     pub fn set_reserved(&mut self, id: &NodeId, incarnation: Incarnation, reserved_milli: u64) {
-        let Some(slot) = self.slots.get(id).copied() else { return };
-        let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else { return };
+        let Some((slot, entry)) = self.entry(id) else { return };
         if entry.node.report.incarnation != incarnation {
             return;
         }
@@ -245,6 +240,11 @@ impl Nodes {
                 self.expect(Slot(number as u32), state);
             }
         }
+    }
+
+    fn entry(&mut self, id: &NodeId) -> Option<(Slot, &mut Entry)> {
+        let slot = *self.slots.get(id)?;
+        Some((slot, self.entries.get_mut(slot.0 as usize)?.as_deref_mut()?))
     }
 
     /// Puts the node where it belongs in the index. Whether it was elsewhere.

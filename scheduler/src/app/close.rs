@@ -1,7 +1,5 @@
 //! Closes a room: its holder is told to, and gives it up (rule 23). Done when this scheduler has heard of that.
 
-use std::time::Duration;
-
 use roost_proto::admin::NodeState;
 use roost_proto::command::Action;
 use roost_proto::error::{Code, Problem, Reason};
@@ -11,13 +9,8 @@ use roost_scheduler_core::place::NoNode;
 use roost_scheduler_core::room::Room;
 
 use super::Scheduler;
+use super::urging::Urging;
 use crate::error::no_node;
-
-/// How long it may take. A node that asks the store again needs some seconds.
-const CLOSED_WITHIN_MS: u64 = 8_000;
-/// A command may be lost; twice it does no harm.
-const TOLD_AGAIN_MS: u64 = 1_000;
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A room in one generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +40,7 @@ impl Scheduler {
         self.can_hear(&wanted)?;
         // In a grace a room that is not known may be one that its holder has yet to tell of.
         let is_grace = |now| self.view().grace_left_ms(key.bucket(), now) > 0;
-        let began = self.clock.now();
-        let (mut told, mut is_followed) = (None, false);
+        let (mut urging, mut is_followed) = (Urging::new(self.clock.now()), false);
         loop {
             let now = self.clock.now();
             let current = self.generation(key);
@@ -59,20 +51,20 @@ impl Scheduler {
                     return Ok(closed);
                 }
                 (Fate::Goes, Some((room, current))) if current.state == ClaimState::Open && !is_followed => {
-                    (closed, wanted, told, is_followed) = (room, current, None, true);
+                    (closed, wanted, is_followed) = (room, current, true);
+                    urging.turn();
                 }
                 (Fate::Goes, Some((room, _))) => return Err(unfinished(&room, "has it by now, in another generation")),
                 (Fate::Same, _) => {}
             }
-            if now.since(began) >= CLOSED_WITHIN_MS {
+            if urging.is_late(now) {
                 return Err(unfinished(&closed, "has not closed it yet"));
             }
-            if told.is_none_or(|told| now.since(told) >= TOLD_AGAIN_MS) {
+            if urging.is_due(now) {
                 let action = Action::CloseRoom { key: key.clone(), epoch: wanted.epoch };
                 self.command(&wanted.node, wanted.incarnation, action).await;
-                told = Some(now);
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            Urging::pause().await;
         }
     }
 

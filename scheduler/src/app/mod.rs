@@ -15,6 +15,7 @@ pub(crate) mod rebalance;
 pub(crate) mod relocate;
 pub(crate) mod rooms;
 mod steering;
+mod urging;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

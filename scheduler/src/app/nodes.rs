@@ -5,7 +5,7 @@ use roost_proto::error::Problem;
 use roost_proto::id::NodeId;
 
 use super::Scheduler;
-use crate::error::node_not_found;
+use crate::error::unknown_node;
 
 impl Scheduler {
     /// `limit` nodes by name, those after `after`.
@@ -22,10 +22,10 @@ impl Scheduler {
 
     /// One node.
     pub(crate) fn node(&self, id: &NodeId) -> Result<NodeView, Problem> {
-        let view = self.view();
+        let (view, now) = (self.view(), self.clock.now());
         match view.node(id) {
-            Some(node) => Ok(view.node_view(node, self.clock.store_now_ms(), self.clock.now())),
-            None => Err(node_not_found(id)),
+            Some(node) => Ok(view.node_view(node, self.clock.store_now_ms(), now)),
+            None => Err(unknown_node(id, &view, now)),
         }
     }
 }

@@ -1,8 +1,6 @@
 //! Moves a room to another node: one that is open by its holder's hand, which is told to; one that is granted by granting
 //! it anew. Done when this scheduler has heard of it.
 
-use std::time::Duration;
-
 use roost_proto::command::Action;
 use roost_proto::error::{Code, Problem};
 use roost_proto::id::{NodeId, RoomKey};
@@ -14,13 +12,8 @@ use roost_scheduler_core::time::GRANT_TTL_MS;
 
 use super::Scheduler;
 use super::lookup::{Course, Next, Placed, Placement, SEED};
+use super::urging::Urging;
 use crate::error::{no_node, node_not_found, room_not_found, starting, store_unavailable};
-
-/// How long a move may take. A node that asks the store again needs some seconds.
-const MOVED_WITHIN_MS: u64 = 8_000;
-/// A command may be lost; twice it does no harm.
-const TOLD_AGAIN_MS: u64 = 1_000;
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl Scheduler {
     /// Moves the room to the node `to`, or to wherever placement says, beside its home. Gives the room as it is then.
@@ -77,17 +70,15 @@ impl Scheduler {
     /// Tells the holder, again and again, until the room is elsewhere. None if it is the holder's in another generation:
     /// decide anew.
     async fn order(&self, key: &RoomKey, order: &Order) -> Result<Option<RoomView>, Problem> {
-        let began = self.clock.now();
-        let mut told = None;
+        let mut urging = Urging::new(self.clock.now());
         loop {
             let now = self.clock.now();
-            if now.since(began) >= MOVED_WITHIN_MS {
+            if urging.is_late(now) {
                 let detail = format!("room {:?}: node {} has not moved it yet", key.room, order.holder);
                 return Err(Problem::new(Code::Unfinished, detail));
             }
-            if told.is_none_or(|told| now.since(told) >= TOLD_AGAIN_MS) {
+            if urging.is_due(now) {
                 self.tell(key, order).await;
-                told = Some(now);
             }
             match self.view().room(key, now) {
                 None => return Err(room_not_found(key)),
@@ -95,7 +86,7 @@ impl Scheduler {
                 Some(room) if room.epoch > order.epoch => return Ok(None),
                 Some(_) => {}
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            Urging::pause().await;
         }
     }
 

@@ -16,7 +16,7 @@ use roost_store::StoreError;
 use roost_store::operation::{Purged, Steer, Steered};
 
 use super::Scheduler;
-use crate::error::node_not_found;
+use crate::error::unknown_node;
 
 /// How often a plan is made anew because another one came in between.
 const ATTEMPTS: usize = 5;
@@ -102,7 +102,7 @@ impl Scheduler {
 
     fn check_lost(&self, id: &NodeId) -> Result<(), Problem> {
         let (view, now) = (self.view(), self.clock.now());
-        let Some(node) = view.node(id) else { return Err(node_not_found(id)) };
+        let Some(node) = view.node(id) else { return Err(unknown_node(id, &view, now)) };
         if view.state(node, now) != NodeState::Lost {
             let detail = format!("node {id}: it was heard of {} ms ago, less than a lease", now.since(node.seen()));
             return Err(Problem::new(Code::NodeNotLost, detail));
@@ -124,10 +124,10 @@ impl Scheduler {
         for _ in 0..ATTEMPTS {
             let (known, run) = {
                 let view = self.view();
-                let Some(node) = view.node(id) else { return Err(node_not_found(id)) };
+                let Some(node) = view.node(id) else { return Err(unknown_node(id, &view, self.clock.now())) };
                 (node.report.steering, view.grace.run(id.bucket()).cloned().ok_or_else(unreachable)?)
             };
-            let (seen_plan, seen) = found.unwrap_or((known.map_or(0, |known| known.plan), known));
+            let (seen_plan, seen) = found.unwrap_or((Steering::plan_of(known), known));
             let Some((mode, drain)) = plan(seen.as_ref()) else { return Ok(None) };
             let steered = self.store.steer(Steer { node: id.clone(), run, seen_plan, mode, drain }).await;
             self.metrics.store_called("steer", &steered);

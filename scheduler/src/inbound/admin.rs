@@ -140,6 +140,7 @@ pub(super) async fn nodes(
         (status = 200, description = "the node", body = NodeView),
         (status = 400, description = "no node id", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "no such node", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "nodes have yet to report", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn node(id: web::Path<String>, scheduler: web::Data<Scheduler>) -> Result<HttpResponse, ApiError> {

@@ -43,7 +43,7 @@ pub(super) fn configure(config: &mut web::ServiceConfig) {
     responses(
         (status = 200, description = "the node", body = NodeView),
         (status = 404, description = "no such node", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "the store does not answer", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "the store does not answer, or nodes have yet to report", body = Problem, content_type = "application/problem+json"),
         (status = "4XX", description = "what is wrong with the request", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -69,7 +69,7 @@ pub(super) async fn set_mode(
     responses(
         (status = 200, description = "how far it has come", body = DrainView),
         (status = 404, description = "no such node", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "the store does not answer", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "the store does not answer, or nodes have yet to report", body = Problem, content_type = "application/problem+json"),
         (status = "4XX", description = "what is wrong with the request", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -98,6 +98,7 @@ pub(super) async fn drain(
         (status = 200, description = "how far it has come", body = DrainView),
         (status = 400, description = "no node id", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "no such node, or it has no drain", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "nodes have yet to report", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn drain_of(id: web::Path<String>, scheduler: web::Data<Scheduler>) -> Result<HttpResponse, ApiError> {
@@ -113,7 +114,7 @@ pub(super) async fn drain_of(id: web::Path<String>, scheduler: web::Data<Schedul
         (status = 200, description = "the drain, cancelled", body = DrainView),
         (status = 400, description = "no node id", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "no such node, or it has no drain", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "the store does not answer", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "the store does not answer, or nodes have yet to report", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn cancel_drain(
@@ -136,8 +137,8 @@ pub(super) async fn cancel_drain(
         (status = 200, description = "the node as it was", body = NodeView),
         (status = 400, description = "no node id", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "no such node", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "it has a lease", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "the store does not answer", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "it has a lease, or may have one as far as this scheduler has heard", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "the store does not answer, or nodes have yet to report", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn purge(

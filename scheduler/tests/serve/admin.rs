@@ -1,5 +1,6 @@
 //! The admin listener.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::process::Scheduler;
@@ -51,6 +52,34 @@ async fn a_node_is_shown_as_it_reports() {
     assert!(node["report_age_ms"].as_u64().unwrap() < 1_000);
     assert_eq!(scheduler.admin("/v1/nodes/none").await["code"], "node_not_found");
     assert_eq!(scheduler.admin("/v1/nodes/A").await["code"], "bad_id");
+}
+
+#[tokio::test]
+async fn a_scheduler_that_has_just_started_denies_no_node() {
+    let scheduler = Scheduler::start().await;
+    let ask = async |scheduler: &Scheduler, method: Method, path: &str| {
+        let request = scheduler.http.request(method.clone(), format!("http://{}/v1/{path}", scheduler.admin));
+        let body = if path.ends_with("mode") { json!({"mode": "serving"}) } else { json!({}) };
+        let response = if method == Method::GET { request } else { request.json(&body) }.send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap()["code"].clone())
+    };
+    let calls = [
+        (Method::GET, "nodes/fra-1"),
+        (Method::DELETE, "nodes/fra-1"),
+        (Method::PUT, "nodes/fra-1/mode"),
+        (Method::GET, "nodes/fra-1/drain"),
+        (Method::POST, "nodes/fra-1/drain"),
+        (Method::DELETE, "nodes/fra-1/drain"),
+    ];
+    for (method, path) in calls.clone() {
+        let (status, code) = ask(&scheduler, method.clone(), path).await;
+        let is_early = code == "starting" || code == "store_unavailable";
+        assert!(status == 503 && is_early, "{method} {path}: {status} {code}");
+    }
+    let scheduler = scheduler.ready().await;
+    for (method, path) in calls {
+        assert_eq!(ask(&scheduler, method.clone(), path).await, (404, json!("node_not_found")), "{method} {path}");
+    }
 }
 
 #[tokio::test]

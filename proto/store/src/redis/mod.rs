@@ -145,7 +145,7 @@ impl NodeStore for RedisStore {
         let mut call = SCRIPTS.renew.call(&[&fixed.meta, &lease, &last, &fixed.reports, &steer]);
         call.arg(&*renew.run.0).arg(report.incarnation.0).arg(lease_ms).arg(text).arg(lease_ms + REPORT_KEPT_MS);
         let steering = report.steering.filter(Steering::is_possible);
-        call.arg(steering.map_or(0, |steering| steering.plan)).arg(steering::text(steering.as_ref())?);
+        call.arg(Steering::plan_of(steering)).arg(steering::text(steering.as_ref())?);
         let asked = self.ask(bucket, &call);
         let (answer, runs) = tokio::join!(asked, self.sessions.going_on(&buckets));
         Ok(match answer? {
