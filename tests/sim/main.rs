@@ -8,6 +8,7 @@ mod day;
 #[path = "../invariants/mod.rs"]
 mod invariants;
 mod message;
+mod order;
 mod plan;
 mod scheduler;
 mod shrink;
@@ -66,6 +67,13 @@ fn participants_come_in_and_rooms_are_moved_all_the_same() {
     }
     assert!(admissions > runs * 50, "{admissions} admissions in {runs} runs");
     assert!(moves > runs / 2, "{moves} moves in {runs} runs");
+}
+
+#[test]
+fn nodes_are_drained_and_undrained_all_the_same() {
+    let steered = (0..).filter(|seed| order::is_steered(*seed)).take(50);
+    let drained: usize = steered.map(|seed| run(&Plan::of(seed), false).drained).sum();
+    assert!(drained > 25, "{drained} drains were finished in 50 runs");
 }
 
 /// Runs one seed; if it breaks an invariant, gives the shortest run that does.

@@ -4,8 +4,9 @@ use roost_agent_core::hold::Offer;
 use roost_proto::command::Command;
 use roost_proto::event::Event;
 use roost_proto::id::{Incarnation, NodeId, RoomKey};
+use roost_proto::room::Run;
 use roost_proto::room::{Claim, Expected};
-use roost_store::operation::{Grant, Granted, Lease, NodeAnswer, NodeOperation, Prolonged};
+use roost_store::operation::{Grant, Granted, Lease, NodeAnswer, NodeOperation, Prolonged, Purged, Steer, Steered};
 
 /// What is in a message.
 #[derive(Debug, Clone)]
@@ -14,6 +15,8 @@ pub(crate) enum Body {
     /// `life` numbers the store's processes: on the connection to a later one nothing of an earlier one is read.
     Said {
         life: u64,
+        /// By its clock.
+        store_ms: u64,
         said: Said,
     },
     /// The host is there, and nobody listens: certainly not done.
@@ -56,8 +59,16 @@ pub(crate) enum Ask {
     Node(NodeOperation),
     Read(RoomKey),
     Grant(Grant),
-    Prolong { room: RoomKey, claim: Claim, ttl_ms: u64 },
+    Prolong {
+        room: RoomKey,
+        claim: Claim,
+        ttl_ms: u64,
+    },
     Leases(NodeId),
+    Steer(Steer),
+    Purge(NodeId, Run),
+    /// Those that live.
+    Schedulers,
     Watch,
 }
 
@@ -69,6 +80,9 @@ pub(crate) enum Said {
     Granted(Granted, Expected),
     Prolonged(Prolonged),
     Leases(Vec<Lease>),
+    Steered(Steered),
+    Purged(Purged),
+    Schedulers(Vec<String>),
     /// All that is there; changes follow under the request's number.
     Watching(Vec<Event>),
 }

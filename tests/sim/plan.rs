@@ -5,6 +5,7 @@ use rand_pcg::Pcg64;
 use roost_proto::time::Millis;
 use roost_sim::random::stream;
 
+use crate::order::{self, Order, What};
 use crate::store::Loss;
 use crate::wire::{Clock, Place};
 
@@ -14,7 +15,7 @@ const MOST_SCHEDULERS: usize = 3;
 const MOST_ORDERS: usize = 8;
 const SHORTLY_MS: u64 = 2_000;
 /// Faults happen between these two; before, the first grace passes.
-const FAULTS_MS: [u64; 2] = [6_000, 26_000];
+pub(crate) const FAULTS_MS: [u64; 2] = [6_000, 26_000];
 /// How long what belongs together takes.
 const LONGEST_SCENE_MS: u64 = 6_000;
 /// From here on nothing bad happens any more, and everything has to recover.
@@ -41,17 +42,6 @@ pub(crate) struct Plan {
     pub(crate) clocks: Vec<Clock>,
     pub(crate) faults: Vec<Planned>,
     pub(crate) orders: Vec<Order>,
-}
-
-/// A scheduler is told to move a room.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Order {
-    pub(crate) at: Millis,
-    pub(crate) scheduler: usize,
-    /// One of all, by number.
-    pub(crate) room: u64,
-    /// The number of the node; none: wherever placement says.
-    pub(crate) to: Option<usize>,
 }
 
 /// How often messages come late, twice or never, in thousandths.
@@ -126,6 +116,9 @@ impl Plan {
         plan.draw_links(&mut stream(seed, "links"));
         plan.orders = plan.orders(&mut stream(seed, "operator"));
         plan.draw_scene(&mut stream(seed, "scene"));
+        if order::is_steered(seed) {
+            order::steer(&mut plan, &mut stream(seed, "steering"));
+        }
         plan
     }
 
@@ -150,7 +143,7 @@ impl Plan {
             let both = random.random_range(0..3) == 0;
             for scheduler in 0..if both { 2 } else { 1 } {
                 let to = Some(random.random_range(0..=self.nodes)).filter(|node| *node < self.nodes);
-                orders.push(Order { at, scheduler, room, to });
+                orders.push(Order { at, scheduler, what: What::Move { room, to } });
             }
         }
         orders
@@ -236,7 +229,7 @@ impl Plan {
 
     /// Every room is to be moved, within a moment.
     fn order_all(&mut self, scheduler: usize, from: Millis, to: Option<usize>) {
-        let order = |room: u64| Order { at: from.plus(30 * room), scheduler, room, to };
+        let order = |room: u64| Order { at: from.plus(30 * room), scheduler, what: What::Move { room, to } };
         self.orders.extend((0..self.rooms).map(order));
     }
 
@@ -281,7 +274,7 @@ impl Plan {
         self.push(from, lasts_ms, fault);
     }
 
-    fn push(&mut self, from: Millis, lasts_ms: u64, fault: Fault) {
+    pub(crate) fn push(&mut self, from: Millis, lasts_ms: u64, fault: Fault) {
         self.faults.push(Planned { from, until: from.plus(lasts_ms), fault });
     }
 

@@ -1,6 +1,7 @@
 //! Makes a failing run as short as it gets: without the faults, the people and the bad network that it fails without.
 
-use crate::plan::{Network, Order, Plan, Planned};
+use crate::order::Order;
+use crate::plan::{Network, Plan, Planned};
 use crate::world::{Outcome, run};
 
 /// A smaller plan that breaks the same invariant.

@@ -7,6 +7,7 @@ use roost_proto::hash::BUCKETS;
 use roost_proto::id::{NodeId, RoomKey};
 use roost_proto::report::Report;
 use roost_proto::room::{Claim, Expected, Run};
+use roost_proto::steer::Steering;
 use roost_proto::time::Millis;
 use roost_store::claim::{Bucket, Step};
 use roost_store::operation::{Asserted, NodeAnswer, NodeOperation, Renewed};
@@ -17,6 +18,9 @@ use crate::wire::{Place, Wire};
 const CLOCK_BEGINS_MS: u64 = 1_700_000_000_000;
 /// A watcher finds out within this time that nothing comes any more.
 const DEAF_MS: u64 = 2_000;
+
+/// A scheduler that is not heard of for so long is not there.
+const ENLISTED_MS: u64 = 5_000;
 
 /// How the store's data ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +60,10 @@ pub(crate) struct Store {
     pub(crate) began: Millis,
     /// Records that were asserted provisionally, as far as nothing was written since.
     provisional: BTreeMap<RoomKey, Claim>,
+    /// Until when it knows which schedulers live.
+    enlisted: BTreeMap<Place, u64>,
+    /// Nodes that were purged since the last look: for invariants.
+    pub(crate) purged: Vec<NodeId>,
     /// How often a room was handed over.
     pub(crate) handed_over: u64,
 }
@@ -83,6 +91,8 @@ impl Store {
             ahead_ms: 0,
             began: Millis(0),
             provisional: BTreeMap::new(),
+            enlisted: BTreeMap::new(),
+            purged: Vec::new(),
             handed_over: 0,
         }
     }
@@ -107,6 +117,16 @@ impl Store {
         self.provisional.get(room) == Some(claim)
     }
 
+    /// What is wanted of the node, by the store's clock.
+    fn steering(&self, node: &NodeId, now: u64) -> Option<Steering> {
+        self.buckets[usize::from(node.bucket())].steering(node, now)
+    }
+
+    /// What is wanted of the node.
+    pub(crate) fn wanted(&self, node: &NodeId, now: Millis) -> Option<Steering> {
+        self.steering(node, self.clock(now))
+    }
+
     /// How many claims there are.
     pub(crate) fn claims_len(&self, now: Millis) -> usize {
         self.buckets.iter().map(|bucket| bucket.claims(self.clock(now)).count()).sum()
@@ -123,6 +143,7 @@ impl Store {
         self.begin(loss, wire.now);
         if loss != Loss::Nothing {
             self.reports.clear();
+            self.enlisted.clear();
         }
         self.hang_up(wire);
     }
@@ -131,6 +152,7 @@ impl Store {
     pub(crate) fn flush(&mut self, wire: &mut Wire) {
         self.begin(Loss::Everything, wire.now);
         self.reports.clear();
+        self.enlisted.clear();
         self.hang_up(wire);
     }
 
@@ -184,13 +206,17 @@ impl Store {
         if let Some(event) = event {
             self.publish(&event, wire);
         }
-        wire.send(Place::Store, from, id, Body::Said { life: self.life, said });
+        wire.send(Place::Store, from, id, Body::Said { life: self.life, store_ms: self.clock(wire.now), said });
     }
 
     fn answer(&mut self, from: Place, id: u64, ask: Ask, at: Millis) -> Step<Said> {
         let now = self.clock(at);
         match ask {
             Ask::Node(operation) => {
+                // A scheduler's beat enlists it, too.
+                if let (Place::Scheduler(_), NodeOperation::Runs) = (from, &operation) {
+                    self.enlisted.insert(from, now + ENLISTED_MS);
+                }
                 let (answer, event) = self.operate(operation, now);
                 (Said::Node(answer), event)
             }
@@ -204,6 +230,22 @@ impl Store {
                 (Said::Prolonged(prolonged), event)
             }
             Ask::Leases(node) => (Said::Leases(self.bucket(node.bucket()).leases(&node, now)), None),
+            Ask::Steer(steer) => {
+                let (answer, event) = self.bucket(steer.node.bucket()).steer(&steer, now);
+                (Said::Steered(answer), event)
+            }
+            Ask::Purge(node, run) => {
+                let (answer, event) = self.bucket(node.bucket()).purge(&node, &run, now);
+                if event.is_some() {
+                    self.reports.remove(&node);
+                    self.purged.push(node);
+                }
+                (Said::Purged(answer), event)
+            }
+            Ask::Schedulers => {
+                let living = self.enlisted.iter().filter(|(_, until)| **until > now);
+                (Said::Schedulers(living.map(|(place, _)| place.to_string()).collect()), None)
+            }
             Ask::Watch => {
                 // A request that came late, or twice, ends no other watch.
                 self.watchers.retain(|watcher| watcher.place != from || watcher.id > id);
@@ -228,8 +270,12 @@ impl Store {
                     *runs = Some(renew.buckets.iter().map(run).collect());
                 }
                 let event = matches!(answer, Renewed::Yes { .. }).then(|| {
-                    self.reports.insert(renew.report.node.clone(), renew.report.clone());
-                    Event::Reported(Box::new(renew.report))
+                    let mut report = renew.report;
+                    if let Renewed::Yes { steering: Some(steering), .. } = &answer {
+                        report.steer(*steering);
+                    }
+                    self.reports.insert(report.node.clone(), report.clone());
+                    Event::Reported(Box::new(report))
                 });
                 (NodeAnswer::Renewed(answer), event)
             }
@@ -270,7 +316,14 @@ impl Store {
             expected: Expected::default(),
             handed_over: false,
         };
-        let reports = self.reports.values().map(|report| Event::Reported(Box::new(report.clone())));
+        let reported = |report: &Report| {
+            let mut report = report.clone();
+            if let Some(wanted) = self.steering(&report.node, now).filter(|wanted| wanted.plan > report.plan()) {
+                report.steer(wanted);
+            }
+            Event::Reported(Box::new(report))
+        };
+        let reports = self.reports.values().map(reported);
         claims.map(claimed).chain(reports).collect()
     }
 

@@ -2,11 +2,13 @@
 
 use roost_proto::id::{Epoch, RoomKey};
 use roost_proto::time::Millis;
+use roost_scheduler_core::relocation::Ways;
 
 use crate::agent::{Agent, node_id};
 use crate::client::{self, Client};
 use crate::invariants::{Invariants, Violation};
 use crate::message::Body;
+use crate::order::What;
 use crate::plan::{CALM_MS, END_MS, Fault, MOST_NODES, Plan};
 use crate::scheduler::Scheduler;
 use crate::store::{Door, Store};
@@ -47,6 +49,8 @@ pub(crate) struct Outcome {
     pub(crate) admissions: u64,
     /// How many times a room was handed over.
     pub(crate) moves: u64,
+    /// How many drains were finished.
+    pub(crate) drained: usize,
     /// Empty unless it was wanted.
     pub(crate) trace: Vec<String>,
 }
@@ -72,7 +76,8 @@ pub(crate) fn run(plan: &Plan, traced: bool) -> Outcome {
     }
     let admissions = world.clients.iter().map(|client| client.admissions).sum();
     let moves = world.store.handed_over;
-    Outcome { violation, at: world.wire.now, admissions, moves, trace: world.wire.trace.unwrap_or_default() }
+    let drained = invariants.drained();
+    Outcome { violation, at: world.wire.now, admissions, moves, drained, trace: world.wire.trace.unwrap_or_default() }
 }
 
 impl World {
@@ -134,7 +139,11 @@ impl World {
             Happening::Order { index } => self.order(index),
             Happening::Fault { .. } => {}
         }
-        matches!(place, Place::Agent(_) | Place::Store)
+        match place {
+            Place::Agent(_) | Place::Store => true,
+            Place::Scheduler(number) => self.schedulers[number].as_ref().is_some_and(Scheduler::has_spoken),
+            Place::Client(_) => false,
+        }
     }
 
     fn deliver(&mut self, from: Place, to: Place, id: u64, body: Body) {
@@ -181,9 +190,15 @@ impl World {
 
     fn order(&mut self, index: usize) {
         let order = self.plan.orders[index].clone();
-        let to = order.to.map(node_id);
-        if let Some(scheduler) = &mut self.schedulers[order.scheduler] {
-            scheduler.relocate(&client::room(order.room), to.as_ref(), &mut self.wire);
+        let (Some(scheduler), wire) = (&mut self.schedulers[order.scheduler], &mut self.wire) else { return };
+        wire.tell(|| format!("an operator tells {}: {:?}", scheduler.place, order.what));
+        match order.what {
+            What::Move { room, to } => {
+                let to = to.map(node_id);
+                scheduler.relocate(&client::room(room), Ways { from: None, to: to.as_ref() }, wire);
+            }
+            What::Close { room } => scheduler.close(&client::room(room), wire),
+            what => scheduler.obey(&what, wire),
         }
     }
 

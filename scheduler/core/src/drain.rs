@@ -24,6 +24,45 @@ pub const SETTLED_AFTER_MS: u64 = 4_000;
 /// What is wanted of a node: its mode, and what is on record of its last drain.
 pub type Wanted = (Mode, Option<Drain>);
 
+/// An operator's word about a node, or that of whoever carries its drain on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// `draining` is a drain without moves until the deadline, unless one runs already.
+    Mode {
+        mode: Mode,
+        deadline_store_ms: u64,
+    },
+    Drain {
+        move_rooms: bool,
+        deadline_store_ms: u64,
+    },
+    /// Takes a drain back.
+    Cancel,
+    /// The drain that this plan began or changed last is over. Of a later one that says nothing: its node may have taken
+    /// rooms in between.
+    Finish {
+        plan: u64,
+        lost: bool,
+    },
+}
+
+impl Word {
+    /// What it makes of the plan that is there; none if nothing is to be written.
+    #[must_use]
+    pub fn wanted(self, current: Option<&Steering>) -> Option<Wanted> {
+        match self {
+            Self::Mode { mode: Mode::Draining, .. } if current.is_some_and(|known| known.running().is_some()) => None,
+            Self::Mode { mode: Mode::Draining, deadline_store_ms } => Some(start(current, false, deadline_store_ms)),
+            Self::Mode { mode, .. } => Some(set_mode(current, mode)),
+            Self::Drain { move_rooms, deadline_store_ms } => Some(start(current, move_rooms, deadline_store_ms)),
+            Self::Cancel => {
+                cancel(current).filter(|wanted| current.is_none_or(|known| *wanted != (known.mode, known.drain)))
+            }
+            Self::Finish { plan, lost } => finish(current, plan, lost),
+        }
+    }
+}
+
 /// What is due of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
@@ -218,6 +257,30 @@ mod tests {
         let finished = as_plan(finish(Some(&begun), PLAN, false).unwrap());
         assert_eq!(set_mode(Some(&finished), Mode::Serving), (Mode::Serving, None));
         assert_eq!(start(Some(&as_plan((mode, drain))), false, 1).1.unwrap().before, Mode::BlockNewRooms);
+    }
+
+    #[test]
+    fn a_drain_is_finished_by_the_word_about_its_own_plan_only() {
+        let begun = as_plan(start(None, true, DEADLINE));
+        let finish = Word::Finish { plan: begun.plan, lost: false };
+        assert_eq!(finish.wanted(Some(&begun)), super::finish(Some(&begun), PLAN, false));
+        let again = Steering { plan: PLAN + 1, ..as_plan(start(Some(&begun), true, DEADLINE)) };
+        assert_eq!(
+            finish.wanted(Some(&again)),
+            None,
+            "it was taken back and begun anew: rooms may have come in between"
+        );
+    }
+
+    #[test]
+    fn a_word_that_changes_nothing_is_not_written() {
+        let begun = as_plan(start(None, true, DEADLINE));
+        let cancelled = as_plan(cancel(Some(&begun)).unwrap());
+        let draining = Word::Mode { mode: Mode::Draining, deadline_store_ms: DEADLINE + 1 };
+        assert_eq!(draining.wanted(Some(&begun)), None);
+        assert_eq!(draining.wanted(Some(&cancelled)), Some(start(Some(&cancelled), false, DEADLINE + 1)));
+        assert_eq!(Word::Cancel.wanted(Some(&begun)), cancel(Some(&begun)));
+        assert_eq!(Word::Cancel.wanted(Some(&cancelled)), None);
     }
 
     #[test]

@@ -6,8 +6,10 @@
 
 pub mod balance;
 pub mod brake;
+pub mod close;
 pub mod comings;
 pub mod drain;
+pub mod duty;
 pub mod explain;
 pub mod filter;
 pub mod geography;

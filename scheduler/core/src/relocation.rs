@@ -22,6 +22,13 @@ use crate::view::View;
 /// How many nodes that placement would take may turn out too small for the room before that is the answer.
 const MOST_TOO_SMALL: usize = 16;
 
+/// Which way a room is to go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ways<'a> {
+    pub from: Option<&'a NodeId>,
+    pub to: Option<&'a NodeId>,
+}
+
 /// What an open room's holder is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
@@ -36,7 +43,7 @@ pub struct Order {
 /// The next step of a move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// The room lives at the named node already.
+    /// The room lives at the named node already, or not any more where it was to leave.
     There,
     /// The room is open: its holder alone moves it.
     Order(Order),
@@ -60,9 +67,15 @@ pub enum Step {
 /// says, beside its home. Of the request namespace and policy count; where its clients are nobody knows, so it is the home's
 /// region that counts.
 ///
+/// Only away from the node `from`, if one is named: a room that is elsewhere by now stays there.
+///
 /// `is_read`: the room's record was read from the store.
 #[must_use]
-pub fn decide(view: &View, request: &Request<'_>, to: Option<&NodeId>, is_read: bool, now: Millis) -> Step {
+pub fn decide(view: &View, request: &Request<'_>, ways: Ways<'_>, is_read: bool, now: Millis) -> Step {
+    let Ways { from, to } = ways;
+    if from.is_some_and(|from| view.room(request.key, now).is_some_and(|room| room.node != from)) {
+        return Step::There;
+    }
     let bucket = request.key.bucket();
     let Some(run) = view.grace.run(bucket) else { return Step::Unreached };
     // Rule 15.
@@ -185,6 +198,19 @@ mod tests {
     use roost_proto::report::{Mode, Report};
 
     #[test]
+    fn a_room_that_has_left_where_it_was_to_leave_stays_where_it_is() {
+        let mut view = sample::view(vec![sample::report("a", "eu"), sample::report("b", "eu")]);
+        view.apply(sample::claimed("x", sample::claim("a", 7, ClaimState::Open), 0), READY);
+        let (key, a, b) = (sample::room("x"), sample::node("a"), sample::node("b"));
+        let from = |from| {
+            let ways = Ways { from: Some(from), to: None };
+            decide(&view, &Request::new(&key, &policy::DEFAULT), ways, true, READY)
+        };
+        assert_eq!(from(&b), Step::There);
+        assert!(matches!(from(&a), Step::Order(_)), "{:?}", from(&a));
+    }
+
+    #[test]
     fn an_open_room_is_moved_by_its_holder_and_a_granted_one_by_the_scheduler() {
         for (to, state) in [(Some("b"), ClaimState::Open), (None, ClaimState::Open), (None, ClaimState::Granted)] {
             let view = view(vec![sample::report("a", "eu"), sample::report("b", "eu")], state);
@@ -219,7 +245,10 @@ mod tests {
             let key = sample::room("x");
             for to in [Some(sample::node("b")), None] {
                 let request = Request::new(&key, &fenced);
-                let Step::NoNode(no_node) = decide(&view, &request, to.as_ref(), false, READY) else { panic!() };
+                let Step::NoNode(no_node) = decide(&view, &request, Ways { from: None, to: to.as_ref() }, false, READY)
+                else {
+                    panic!()
+                };
                 let of_b = no_node.rejections.iter().find(|rejection| rejection.node.as_str() == "b");
                 assert_eq!(of_b.map(|rejection| rejection.reason), Some(reason), "{to:?}: {no_node:?}");
                 assert!(no_node.counts.contains(&ReasonCount { reason, count: 1 }));
@@ -242,7 +271,7 @@ mod tests {
         assert_eq!(step(&view, Some("a")), Step::There);
         assert_eq!(step(&view, Some("c")), Step::UnknownNode(sample::node("c")));
         let (key, other) = (sample::room("x"), sample::room("y"));
-        assert_eq!(decide(&view, &Request::new(&other, &policy::DEFAULT), None, false, READY), Step::NoRoom);
+        assert_eq!(decide(&view, &Request::new(&other, &policy::DEFAULT), Ways::default(), false, READY), Step::NoRoom);
         view.see_run(key.bucket(), &sample::run("r2"), READY);
         assert_eq!(step(&view, None), Step::Wait, "rule 15");
         let unreached = View::new(READY);
@@ -259,7 +288,7 @@ mod tests {
         }
         view.tick(lost);
         let key = sample::room("x");
-        let step = decide(&view, &Request::new(&key, &policy::DEFAULT), None, false, lost);
+        let step = decide(&view, &Request::new(&key, &policy::DEFAULT), Ways::default(), false, lost);
         let Step::NoNode(no_node) = step else { panic!("{step:?}") };
         assert!(no_node.is_home && no_node.rejections[0].reason == Reason::NotAlive);
     }
@@ -276,6 +305,12 @@ mod tests {
 
     fn step(view: &View, to: Option<&str>) -> Step {
         let key = sample::room("x");
-        decide(view, &Request::new(&key, &policy::DEFAULT), to.map(sample::node).as_ref(), false, READY)
+        decide(
+            view,
+            &Request::new(&key, &policy::DEFAULT),
+            Ways { from: None, to: to.map(sample::node).as_ref() },
+            false,
+            READY,
+        )
     }
 }

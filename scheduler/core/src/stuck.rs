@@ -11,7 +11,7 @@ use roost_proto::time::Millis;
 
 use crate::filter::{Wish, refusal};
 use crate::place::NoNode;
-use crate::relocation::{Step, decide};
+use crate::relocation::{Step, Ways, decide};
 use crate::request::Request;
 use crate::view::View;
 
@@ -54,7 +54,7 @@ impl Stuck {
     }
 
     fn weigh(&mut self, view: &View, request: &Request<'_>, now: Millis) {
-        let code = match decide(view, request, None, true, now) {
+        let code = match decide(view, request, Ways::default(), true, now) {
             Step::There | Step::Order(_) | Step::Grant { .. } | Step::NoRoom => return,
             Step::Read | Step::Wait => Code::Starting,
             Step::Unreached => Code::StoreUnavailable,

@@ -1,8 +1,7 @@
 //! Which scheduler does what one must do: the one that a rendezvous hash picks among the living.
 
+use roost_scheduler_core::duty;
 use roost_store::operation::SchedulerEntry;
-
-use roost_proto::hash::stable_hash;
 
 use super::Scheduler;
 
@@ -16,8 +15,6 @@ impl Scheduler {
 
     /// Whether the duty falls to this scheduler, of all that live. Two may think so for a moment.
     pub(super) fn is_ours(&self, duty: &[u8], schedulers: &[SchedulerEntry]) -> bool {
-        let weight = |id: &str| (stable_hash(&[id.as_bytes(), duty]), id.to_owned());
-        let own = weight(&self.entry.id);
-        schedulers.iter().all(|other| weight(&other.id) <= own)
+        duty::falls_to(&self.entry.id, duty, schedulers.iter().map(|other| other.id.as_str()))
     }
 }

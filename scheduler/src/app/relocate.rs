@@ -6,7 +6,7 @@ use roost_proto::error::{Code, Problem};
 use roost_proto::id::{NodeId, RoomKey};
 use roost_proto::policy::Rung;
 use roost_proto::room::RoomView;
-use roost_scheduler_core::relocation::{Order, Step, decide};
+use roost_scheduler_core::relocation::{Order, Step, Ways, decide};
 use roost_scheduler_core::request::Request;
 use roost_scheduler_core::time::GRANT_TTL_MS;
 
@@ -32,13 +32,7 @@ impl Scheduler {
         let mut is_read = false;
         loop {
             let now = self.clock.now();
-            let step = {
-                let view = self.view();
-                match view.room(key, now).filter(|room| from.is_some_and(|from| from != room.node)) {
-                    Some(_) => Step::There,
-                    None => decide(&view, &request, to, is_read, now),
-                }
-            };
+            let step = decide(&self.view(), &request, Ways { from, to }, is_read, now);
             match step {
                 Step::There => return arrived(self.room(key)?, to),
                 Step::Order(order) => match self.order(key, &order).await? {

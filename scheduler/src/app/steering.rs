@@ -9,7 +9,7 @@ use roost_proto::event::Event;
 use roost_proto::id::{Incarnation, NodeId};
 use roost_proto::mode::Mode;
 use roost_proto::steer::{DrainState, Steering};
-use roost_scheduler_core::drain::{self, Wanted};
+use roost_scheduler_core::drain::Word;
 use roost_scheduler_core::node::Node;
 use roost_scheduler_core::stuck::Stuck;
 use roost_store::StoreError;
@@ -27,21 +27,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 impl Scheduler {
     /// Sets a node's mode. `draining` is a drain with the defaults, any other takes a drain back that runs.
     pub(crate) async fn set_mode(&self, id: &NodeId, mode: Mode) -> Result<NodeView, Problem> {
-        let defaults = DrainRequest::default();
-        let deadline_store_ms = self.deadline_store_ms(&defaults);
-        self.steer(id, |current| match current {
-            Some(running) if mode == Mode::Draining && running.running().is_some() => None,
-            _ if mode == Mode::Draining => Some(drain::start(current, defaults.move_rooms, deadline_store_ms)),
-            _ => Some(drain::set_mode(current, mode)),
-        })
-        .await?;
+        let deadline_store_ms = self.deadline_store_ms(&DrainRequest::default());
+        self.steer(id, Word::Mode { mode, deadline_store_ms }).await?;
         self.node(id)
     }
 
     /// Starts a drain, or gives the one that runs another deadline.
     pub(crate) async fn drain(&self, id: &NodeId, wanted: &DrainRequest) -> Result<DrainView, Problem> {
         let deadline_store_ms = self.deadline_store_ms(wanted);
-        self.steer(id, |current| Some(drain::start(current, wanted.move_rooms, deadline_store_ms))).await?;
+        self.steer(id, Word::Drain { move_rooms: wanted.move_rooms, deadline_store_ms }).await?;
         self.drain_of(id).await
     }
 
@@ -60,19 +54,13 @@ impl Scheduler {
 
     /// Takes a drain back: the node has the mode that it had before.
     pub(crate) async fn cancel_drain(&self, id: &NodeId) -> Result<DrainView, Problem> {
-        let mut found = false;
-        self.steer(id, |current| {
-            let wanted = drain::cancel(current);
-            found = wanted.is_some();
-            wanted.filter(|wanted| current.is_none_or(|current| *wanted != (current.mode, current.drain)))
-        })
-        .await?;
-        if found { self.drain_of(id).await } else { Err(no_drain(id)) }
+        self.steer(id, Word::Cancel).await?;
+        self.drain_of(id).await
     }
 
     /// Finishes a drain, if its plan is still this one, be it that its node is `lost`.
     pub(super) async fn finish_drain(&self, id: &NodeId, plan: u64, lost: bool) -> Result<bool, Problem> {
-        self.steer(id, |current| drain::finish(current, plan, lost)).await.map(|written| written.is_some())
+        self.steer(id, Word::Finish { plan, lost }).await.map(|written| written.is_some())
     }
 
     /// Forgets a node that is lost, both in our own eyes and by the store's word (rule 12).
@@ -114,12 +102,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Writes what `plan` makes of the plan that is there, nothing if it gives none; gives what was written.
-    async fn steer(
-        &self,
-        id: &NodeId,
-        mut plan: impl FnMut(Option<&Steering>) -> Option<Wanted>,
-    ) -> Result<Option<Steering>, Problem> {
+    /// Writes what the word makes of the plan that is there, nothing if that is nothing; gives what was written.
+    async fn steer(&self, id: &NodeId, word: Word) -> Result<Option<Steering>, Problem> {
         let mut found: Option<(u64, Option<Steering>)> = None;
         for _ in 0..ATTEMPTS {
             let (known, run) = {
@@ -128,7 +112,7 @@ impl Scheduler {
                 (node.report.steering, view.grace.run(id.bucket()).cloned().ok_or_else(unreachable)?)
             };
             let (seen_plan, seen) = found.unwrap_or((Steering::plan_of(known), known));
-            let Some((mode, drain)) = plan(seen.as_ref()) else { return Ok(None) };
+            let Some((mode, drain)) = word.wanted(seen.as_ref()) else { return Ok(None) };
             let steered = self.store.steer(Steer { node: id.clone(), run, seen_plan, mode, drain }).await;
             self.metrics.store_called("steer", &steered);
             match steered.map_err(|error| failed(id, &error))? {
@@ -136,7 +120,10 @@ impl Scheduler {
                     self.has_steered(id, steering).await;
                     return Ok(Some(steering));
                 }
-                Steered::No { current } => found = Some((current.plan, Some(current))),
+                Steered::No { current } => {
+                    self.view_mut().apply(Event::Steered { node: id.clone(), steering: current }, self.clock.now());
+                    found = Some((current.plan, Some(current)));
+                }
                 Steered::Unreadable { plan } => {
                     tracing::warn!(node = %id, plan, "a plan that a later version wrote is replaced");
                     found = Some((plan, None));

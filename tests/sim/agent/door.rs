@@ -24,7 +24,11 @@ impl Agent {
         let (room, offer) = (&ticket.room, ticket.offer);
         let now = self.now(wire.now);
         match self.holdings.knock(room, Some(offer), &self.lease, now) {
+            Verdict::Admit { .. } | Verdict::Open if !self.mode().takes_participants() => {
+                wire.send(self.place, client, id, Body::Knocked(false));
+            }
             Verdict::Admit { opened_as } => self.admit(client, id, (room.clone(), opened_as), offer, wire),
+            Verdict::Open if !self.mode().takes_rooms() => wire.send(self.place, client, id, Body::Knocked(false)),
             Verdict::Open => {
                 self.holdings.begin_open(room, offer, now);
                 let held = Held { room: room.clone(), incarnation: offer.incarnation, epoch: offer.epoch };
@@ -81,7 +85,9 @@ impl Agent {
     fn knocked_again(&mut self, client: Place, id: u64, ticket: Ticket, wire: &mut Wire) {
         let now = self.now(wire.now);
         match self.holdings.knock(&ticket.room, Some(ticket.offer), &self.lease, now) {
-            Verdict::Admit { opened_as } => self.admit(client, id, (ticket.room, opened_as), ticket.offer, wire),
+            Verdict::Admit { opened_as } if self.mode().takes_participants() => {
+                self.admit(client, id, (ticket.room, opened_as), ticket.offer, wire);
+            }
             _ => wire.send(self.place, client, id, Body::Knocked(false)),
         }
     }

@@ -14,7 +14,9 @@ use roost_agent_core::inbox::{self, Todo};
 use roost_agent_core::lease::{LEASE_MS, Lease};
 use roost_agent_core::runs::Runs;
 use roost_proto::id::{Epoch, Incarnation, NodeId, RoomKey};
+use roost_proto::mode::Mode;
 use roost_proto::room::{Claim, Run};
+use roost_proto::steer::Steering;
 use roost_proto::time::Millis;
 use roost_store::operation::{Assert, Holding, NodeOperation};
 
@@ -54,6 +56,7 @@ pub(crate) struct Agent {
     /// Who was let in, by a number: the room as it was opened.
     guests: BTreeMap<u64, (RoomKey, Epoch)>,
     links: Vec<links::Link>,
+    pub(crate) steering: Option<Steering>,
     /// What was let in since the last look: for invariants.
     pub(crate) admitted: Vec<(RoomKey, Epoch)>,
     /// Rooms that were lost since the last look, and who has them: for invariants.
@@ -101,6 +104,7 @@ impl Agent {
             waiting: BTreeMap::new(),
             guests: BTreeMap::new(),
             links: Vec::new(),
+            steering: None,
             admitted: Vec::new(),
             lost: Vec::new(),
         };
@@ -123,7 +127,7 @@ impl Agent {
     pub(crate) fn hear(&mut self, from: Place, id: u64, body: Body, wire: &mut Wire) {
         match body {
             Body::Said { life, .. } if life < self.store_life => {}
-            Body::Said { life, said } => {
+            Body::Said { life, said, .. } => {
                 self.store_life = life;
                 if let (Some(purpose), Said::Node(answer)) = (self.asked.remove(&id), said) {
                     self.answered(purpose, Ok(answer), wire);
@@ -144,7 +148,8 @@ impl Agent {
                         self.report_wanted(wire);
                     }
                     Ok(Todo::Move { room, epoch, to }) => self.begin_move(&room, epoch, to, wire),
-                    _ => {}
+                    Ok(Todo::Close { room, epoch }) => self.close(&room, epoch),
+                    Err(_) => {}
                 }
             }
             _ => {}
@@ -216,6 +221,22 @@ impl Agent {
     fn check_lease(&mut self, wire: &Wire) {
         if self.lease.handle_timeout(self.now(wire.now)).is_some() {
             self.holdings.suspend_all(Millis(0));
+        }
+    }
+
+    /// What the node takes by the operator's word.
+    pub(crate) fn mode(&self) -> Mode {
+        self.steering.map_or(Mode::Serving, |steering| steering.mode)
+    }
+
+    /// As commands.rs has it: what is only granted here can never be opened then.
+    fn close(&mut self, room: &RoomKey, epoch: Epoch) {
+        if let Some(incarnation) = self.lease.incarnation() {
+            self.holdings.disown(room, Offer { incarnation, epoch }, &self.lease);
+        }
+        if let Some(hold) = self.holdings.get(room).filter(|hold| hold.epoch == epoch) {
+            let opened_as = hold.opened_as;
+            self.holdings.end(room, opened_as);
         }
     }
 

@@ -5,8 +5,9 @@ use roost_agent_core::hold::{Hold, State};
 use roost_agent_core::lease::renew_timeout_ms;
 use roost_proto::WIRE_VERSION;
 use roost_proto::id::{Incarnation, Region, RoomKey};
-use roost_proto::report::{Capacity, Description, Host, MediaKind, Mode, Report, RoomReport};
+use roost_proto::report::{Capacity, Description, Host, MediaKind, Report, RoomReport};
 use roost_proto::room::Run;
+use roost_proto::steer::Steering;
 use roost_proto::time::Millis;
 use roost_store::operation::{NodeAnswer, NodeOperation, Register, Registered, Renew, Renewed};
 
@@ -155,7 +156,8 @@ impl Agent {
         match answer {
             // A newer run was heard of meanwhile: what was given in the old one is void (rule 2).
             Registered::Yes { .. } if self.run(self.id.bucket()).as_ref() != Some(run) => self.pause(Then::Turn, wire),
-            Registered::Yes { incarnation, store_ms, .. } => {
+            Registered::Yes { incarnation, store_ms, steering } => {
+                self.steer(steering);
                 let now = self.now(wire.now);
                 if self.lease.registered(incarnation, store_ms, sent, now) {
                     self.cadence = Cadence::new(now);
@@ -195,8 +197,8 @@ impl Agent {
             seq: changes.seq,
             lease_ms: self.lease.lease_ms(),
             description: self.description(),
-            mode: Mode::Serving,
-            steering: None,
+            mode: self.mode(),
+            steering: self.steering,
             host: Host::default(),
             workers: Vec::new(),
             rooms: count,
@@ -213,7 +215,8 @@ impl Agent {
     fn renew_answered(&mut self, incarnation: Incarnation, answer: Renewed, sent: Millis, wire: &mut Wire) {
         let now = self.now(wire.now);
         match answer {
-            Renewed::Yes { store_ms, runs, .. } => {
+            Renewed::Yes { store_ms, steering, runs } => {
+                self.steer(steering);
                 self.cadence.answered();
                 self.lease.renewed(incarnation, store_ms, sent, now);
                 if self.runs.renewed(runs, sent, &mut self.lease, &mut self.holdings, now) {
@@ -232,6 +235,13 @@ impl Agent {
             }
         }
         self.go_on(wire);
+    }
+
+    /// As node.rs has it.
+    fn steer(&mut self, told: Option<Steering>) {
+        if Steering::plan_of(told) > Steering::plan_of(self.steering) {
+            self.steering = told;
+        }
     }
 
     fn description(&self) -> Description {

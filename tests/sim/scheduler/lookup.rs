@@ -103,6 +103,7 @@ impl Scheduler {
             Step::Grant { home, run, seen, expected, rung: _ } => {
                 let forgotten = seen.as_ref().map(|claim| claim.epoch);
                 let (node, incarnation) = (home.node.id.clone(), home.incarnation);
+                self.given.push((room.clone(), node.clone()));
                 let grant = Grant { room, run: run.clone(), seen, node, incarnation, ttl_ms: GRANT_TTL_MS, expected };
                 (Ask::Grant(grant), Call::Grant { home: Box::new(home), run, seen: forgotten, asked: now })
             }

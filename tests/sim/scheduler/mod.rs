@@ -1,17 +1,21 @@
 //! A scheduler: the real view and decisions, driven as scheduler/src/app does it, each await one message.
 
+mod close;
+mod drain;
 mod follow;
 mod links;
 mod lookup;
 mod orphans;
 mod relocate;
+mod steering;
 
 use std::collections::BTreeMap;
 
 use roost_proto::hash::BUCKETS;
-use roost_proto::id::{Epoch, RoomKey};
+use roost_proto::id::{Epoch, NodeId, RoomKey};
 use roost_proto::room::{Claim, Expected, Run};
 use roost_proto::time::Millis;
+use roost_scheduler_core::drain::Running;
 use roost_scheduler_core::time::TICK_MS;
 use roost_scheduler_core::view::View;
 
@@ -39,6 +43,14 @@ pub(crate) struct Scheduler {
     lookups: BTreeMap<u64, lookup::Course>,
     /// By the agent's number.
     links: [links::Link; MOST_NODES],
+    /// How far the store's clock is ahead of ours.
+    store_ahead_ms: u64,
+    drains: drain::Drains,
+    closings: BTreeMap<RoomKey, close::Closing>,
+    /// Where rooms were to go by our word since the last look: for invariants.
+    pub(crate) given: Vec<(RoomKey, NodeId)>,
+    /// Rooms that we said were closed since the last look, each in its last generation: for invariants.
+    pub(crate) closed: Vec<(RoomKey, Epoch)>,
 }
 
 /// What an answer is for.
@@ -54,6 +66,12 @@ enum Purpose {
     /// Whether the holder of an orphaned room is gone.
     Orphan(RoomKey, Claim),
     OrphanEnded,
+    Steer(steering::Attempt),
+    Purge(NodeId, usize),
+    /// Which of these drains are ours.
+    Duty(Vec<Running>),
+    /// Whether the node of a drain of this plan has no lease.
+    LostDrain(NodeId, u64),
 }
 
 /// How a call ended.
@@ -85,12 +103,22 @@ impl Scheduler {
             posted: vec![None; usize::from(BUCKETS)],
             lookups: BTreeMap::new(),
             links: [links::Link::default(); MOST_NODES],
+            store_ahead_ms: 0,
+            drains: drain::Drains::default(),
+            closings: BTreeMap::new(),
+            given: Vec::new(),
+            closed: Vec::new(),
         }
     }
 
     /// How many calls of the store, and lookups, are on their way.
     pub(crate) fn busy_len(&self) -> usize {
         self.asked.len() + self.lookups.len()
+    }
+
+    /// Whether it has said something since the last look that invariants are about.
+    pub(crate) fn has_spoken(&self) -> bool {
+        !self.given.is_empty() || !self.closed.is_empty()
     }
 
     /// A message has come.
@@ -100,8 +128,9 @@ impl Scheduler {
         }
         match body {
             Body::Said { life, .. } if life < self.store_life => {}
-            Body::Said { life, said } => {
+            Body::Said { life, store_ms, said } => {
                 self.store_life = life;
+                self.store_ahead_ms = self.store_ahead_ms.max(store_ms.saturating_sub(self.now(wire).0));
                 if let Some(purpose) = self.asked.remove(&id) {
                     self.answered(id, purpose, Ok(said), wire);
                 }
@@ -113,6 +142,12 @@ impl Scheduler {
             }
             Body::Told(event) if self.watch == Some(id) => self.fold(*event, wire),
             Body::Hangup if self.watch == Some(id) => self.hung_up(wire),
+            // What came before it on the connection is lost with it.
+            Body::Hangup => {
+                if let Some(purpose) = self.asked.remove(&id) {
+                    self.answered(id, purpose, Err(Silence::TooLate), wire);
+                }
+            }
             Body::Lookup(room, avoid) => self.look_up((from, id), room, avoid, wire),
             _ => {}
         }
@@ -125,6 +160,8 @@ impl Scheduler {
                 self.view.tick(self.now(wire));
                 self.tend_links(wire);
                 self.clear_orphans(wire);
+                self.tend_drains(wire);
+                self.tend_closings(wire);
                 wire.timer(self.place, self.life, TICK_MS, Timer::Tick);
             }
             Timer::Watch => self.begin_watch(wire),
@@ -152,11 +189,19 @@ impl Scheduler {
             Purpose::Regrant(room, claim) => self.regranted(room, claim, answer, wire),
             Purpose::Orphan(room, claim) => self.orphan_answered(room, claim, answer, wire),
             Purpose::OrphanEnded => {}
+            Purpose::Steer(attempt) => self.steered(attempt, answer, wire),
+            Purpose::Purge(node, tries_left) => self.purged(node, tries_left, answer, wire),
+            Purpose::LostDrain(node, plan) => self.lost_drain_answered(node, plan, answer, wire),
+            Purpose::Duty(due) => self.duty_answered(due, answer, wire),
         }
     }
 
     fn now(&self, wire: &Wire) -> Millis {
         self.clock.at(wire.now)
+    }
+
+    fn store_now_ms(&self, wire: &Wire) -> u64 {
+        self.now(wire).0 + self.store_ahead_ms
     }
 
     fn ask(&mut self, ask: Ask, purpose: Purpose, wire: &mut Wire) {
