@@ -20,6 +20,17 @@ pub const fn renew_timeout_ms(lease_ms: u64) -> u64 {
     (lease_ms - FENCE_MARGIN_MS) / 2
 }
 
+/// The longest time over which agents spread what they assert in a new run of the store.
+pub const SPREAD_MS: u64 = 1_000;
+
+/// How long, in ms, a node waits before it asserts the rooms of a bucket in a new run, by a `draw` of its own, any number:
+/// all nodes hear of the run within a moment. Never longer than a quarter of what is left until its doors to them close.
+#[must_use]
+pub const fn spread_ms(draw: u64, left_ms: u64) -> u64 {
+    let most = if left_ms / 4 < SPREAD_MS { left_ms / 4 } else { SPREAD_MS };
+    draw % (most + 1)
+}
+
 const _: () = assert!(MIN_LEASE_MS <= LEASE_MS && LEASE_MS <= MAX_LEASE_MS);
 // A node that reports on time is never fenced, also when one renewal is lost.
 const _: () = assert!(REPORT_INTERVAL_MS + renew_timeout_ms(LEASE_MS) < LEASE_MS - FENCE_MARGIN_MS);
@@ -181,6 +192,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn nodes_spread_over_a_second_what_they_assert_and_close_no_door_by_it() {
+        let mut begins: Vec<u64> = (0..3_000).map(|node| spread_ms(node * 7_919, 3_000)).collect();
+        begins.sort_unstable();
+        assert!(begins[0] < 10 && begins[2_999] > 740 && begins[2_999] <= 750, "up to a quarter of what is left");
+        let at_once = begins.windows(300).filter(|some| some[299] - some[0] < 50).count();
+        assert_eq!(at_once, 0, "no tenth of them within a fifteenth of the time");
+        assert_eq!((spread_ms(u64::MAX, 0), spread_ms(5_000, 3)), (0, 0), "those whose doors are closing hurry");
+        assert!((0..10_000).all(|draw| spread_ms(draw, u64::MAX) <= SPREAD_MS));
+    }
 
     #[test]
     fn the_deadline_counts_from_when_the_answered_renewal_was_sent() {

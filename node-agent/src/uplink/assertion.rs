@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use tokio::time::{sleep, timeout};
 
-use roost_agent_core::hold::{Held, Hold, Offer};
+use roost_agent_core::hold::{self, Held, Hold, Offer};
+use roost_agent_core::lease::spread_ms;
 use roost_proto::hash::BUCKETS;
 use roost_proto::id::{Epoch, Incarnation};
 use roost_proto::room::Run;
@@ -17,7 +18,7 @@ use roost_store::operation::{Assert, Asserted, Raise, Right};
 use roost_store::{NodeStore, StoreError};
 
 use super::lost::LostRooms;
-use super::pace::Pace;
+use super::pace::{Pace, random};
 use crate::clock;
 use crate::metrics::AgentMetrics;
 use crate::node::{Node, State};
@@ -100,11 +101,29 @@ impl Assertion {
 
     /// Asserts the rooms of one bucket, until nothing is left or nothing can be done before the next registration.
     async fn assert_in(&self, mut part: Part) -> Part {
+        if self.to_raise(&part).is_some() {
+            sleep(self.spread(&part)).await;
+        }
         let mut pace = Pace::default();
         while !self.assert_once(&mut part).await {
             sleep(pace.next()).await;
         }
         part
+    }
+
+    /// How long to wait, so that not all nodes come at the moment in which the store is back. Rooms whose doors are closed
+    /// until their grace is over have time.
+    fn spread(&self, part: &Part) -> Duration {
+        let left_ms = self.node.with(|state, now| {
+            let wanted = state.holdings.iter().filter(|(room, _)| room.bucket() == part.bucket);
+            let left = wanted.filter_map(|(_, hold)| match hold.state {
+                hold::State::Wanted { .. } if hold.lapsed => Some(u64::MAX),
+                hold::State::Wanted { until } => Some(until.since(now)),
+                _ => None,
+            });
+            left.min().unwrap_or(0)
+        });
+        Duration::from_millis(spread_ms(random(), left_ms))
     }
 
     /// Asks once for each room of a bucket, after its highest epoch was posted. True if nothing is left.

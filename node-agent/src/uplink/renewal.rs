@@ -17,7 +17,7 @@ use roost_server::telemetry::causes;
 use roost_store::operation::{Register, Registered, Renew, Renewed};
 use roost_store::{NodeStore, StoreError};
 
-use super::pace::Pace;
+use super::pace::{Pace, random};
 use crate::clock;
 use crate::error::AgentError;
 use crate::metrics::AgentMetrics;
@@ -28,8 +28,9 @@ use crate::report::Reporter;
 const SLACK: Duration = Duration::from_millis(250);
 /// How often a lease that another process holds is looked at: it ends, or is renewed.
 const TAKEN_AGAIN: Duration = Duration::from_millis(500);
-/// While the store refuses connections each attempt renews the lease, so they must not grow rare.
-const REFUSED_AGAIN: Duration = Duration::from_millis(500);
+/// While the store refuses connections each attempt renews the lease, so they must not grow rare. Half of it to one and a
+/// half, so that the nodes do not all find it back in the same moment.
+const REFUSED_AGAIN_MS: u64 = 500;
 
 /// Keeps the node's lease for as long as it runs.
 #[derive(Debug)]
@@ -85,7 +86,7 @@ impl Renewal {
                     let replaced_ms = self.store.replaced_ms();
                     self.node.with(|state, _| state.runs.unheard(state.lease.lease_ms(), replaced_ms));
                     let refused = matches!(error, StoreError::Refused { .. });
-                    sleep(if refused { REFUSED_AGAIN } else { pace.next() }).await;
+                    sleep(if refused { refused_again() } else { pace.next() }).await;
                     if let Err(error) = self.reconnect().await {
                         self.tell(&error, &mut trouble);
                     }
@@ -268,6 +269,10 @@ impl Renewal {
         let silent = || StoreError::Unknown { reason: "no answer in time".to_owned() };
         timeout(Duration::from_millis(most) + SLACK, call).await.unwrap_or_else(|_| Err(silent()))
     }
+}
+
+fn refused_again() -> Duration {
+    Duration::from_millis(REFUSED_AGAIN_MS / 2 + random() % REFUSED_AGAIN_MS)
 }
 
 /// Takes the answer to a report in.
