@@ -16,7 +16,7 @@ const MOST_ORDERS: usize = 8;
 const SHORTLY_MS: u64 = 2_000;
 /// Faults happen between these two; before, the first grace passes.
 pub(crate) const FAULTS_MS: [u64; 2] = [6_000, 26_000];
-/// How long what belongs together takes.
+/// Scenes begin so long before the last faults at the latest; all are over before it is calm.
 const LONGEST_SCENE_MS: u64 = 6_000;
 /// From here on nothing bad happens any more, and everything has to recover.
 pub(crate) const CALM_MS: u64 = 30_000;
@@ -222,6 +222,19 @@ impl Plan {
                 let back = from.plus(down_ms);
                 self.push(from, down_ms, Fault::Restart(Loss::Everything));
                 self.push(back.plus(random.random_range(50..=400)), 6_000, Fault::Refuses);
+            }
+            // The same, and a scheduler that has seen it stands still for as long. A node hears of it only after that.
+            4 => {
+                let (down_ms, seen_ms, refuses_ms) = (random.random_range(10..=300), 1_000, 5_500);
+                let (back, begins) = (from.plus(down_ms), from.plus(down_ms + seen_ms));
+                let (ends, watcher) = (begins.plus(refuses_ms), Place::Scheduler(scheduler));
+                self.push(from, down_ms, Fault::Restart(Loss::Everything));
+                self.push(from, begins.plus(50).since(from), Fault::Hold(agent, Place::Store));
+                self.push(begins, refuses_ms, Fault::Refuses);
+                self.push(ends.minus(100), 2_500, Fault::Cut(agent, Place::Store));
+                let asleep = back.plus(random.random_range(700..=1_000));
+                let wakes = ends.plus(random.random_range(50..=1_500));
+                self.push(asleep, wakes.since(asleep), Fault::Pause(watcher));
             }
             _ => {}
         }
