@@ -236,6 +236,21 @@ impl Plan {
                 let wakes = ends.plus(random.random_range(50..=1_500));
                 self.push(asleep, wakes.since(asleep), Fault::Pause(watcher));
             }
+            // The store's clock steps forward again and again, where a scheduler's watch may lag.
+            5 => {
+                self.network = Network { loss_permille: 0, repeat_permille: 0, slow_permille: 60, slow_ms: 6_000 };
+                for step in 0..6 {
+                    let at = from.plus(900 * step + random.random_range(0..=800));
+                    self.push(at, 0, Fault::ClockStep(random.random_range(3_500..=5_000)));
+                }
+            }
+            // A node hears of the store's new run, and what it says of its rooms then comes when others have had them.
+            6 => {
+                let down_ms = random.random_range(10..=300);
+                self.push(from, down_ms, Fault::Restart(Loss::Everything));
+                let heard = from.plus(down_ms + random.random_range(100..=900));
+                self.push(heard, random.random_range(7_500..=9_500), Fault::Hold(agent, Place::Store));
+            }
             _ => {}
         }
     }
