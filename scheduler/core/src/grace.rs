@@ -52,14 +52,15 @@ impl Grace {
         }
     }
 
-    /// The store answers for these buckets: their graces that were not over go on.
+    /// The store answers for these buckets: their graces that were not over begin anew, for whoever was refused last may
+    /// admit for almost a lease from then on.
     pub fn resume(&mut self, buckets: &[u8], now: Millis) {
         let length_ms = self.length_ms();
         for bucket in buckets {
             let Some(entry) = self.buckets.get_mut(usize::from(*bucket)) else { continue };
             let Some(since) = entry.paused.take() else { continue };
             if since.since(entry.first_seen) < length_ms {
-                entry.first_seen = entry.first_seen.plus(now.since(since.max(entry.first_seen)));
+                entry.first_seen = now;
             }
         }
     }
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn while_the_store_does_not_answer_a_grace_stands_still_and_one_that_is_over_stays_so() {
+    fn while_the_store_does_not_answer_a_grace_stands_still_and_then_it_begins_anew() {
         let mut grace = Grace::default();
         grace.see_run(3, &run("r1"), Millis(0));
         grace.see_run(4, &run("r1"), Millis(4_000));
@@ -156,8 +157,8 @@ mod tests {
         assert_eq!(left(&grace, 60_000), [0, 3_000, 5_000]);
         grace.pause(Millis(50_000));
         grace.resume(&[3, 4, 5], Millis(60_000));
-        assert_eq!(left(&grace, 60_000), [0, 3_000, 5_000]);
-        assert_eq!(left(&grace, 62_000), [0, 1_000, 3_000]);
+        assert_eq!(left(&grace, 60_000), [0, 5_000, 5_000], "one that was over stays so");
+        assert_eq!(left(&grace, 62_000), [0, 3_000, 3_000]);
     }
 
     #[test]
@@ -172,7 +173,7 @@ mod tests {
         assert_eq!(left(&grace, 9_000), [4_000, 0]);
         grace.pause(Millis(9_000));
         grace.resume(&[3, 4], Millis(10_000));
-        assert_eq!(left(&grace, 12_000), [2_000, 0]);
+        assert_eq!(left(&grace, 12_000), [3_000, 0]);
     }
 
     #[test]
