@@ -249,7 +249,10 @@ impl Plan {
                 let down_ms = random.random_range(10..=300);
                 self.push(from, down_ms, Fault::Restart(Loss::Everything));
                 let heard = from.plus(down_ms + random.random_range(100..=900));
-                self.push(heard, random.random_range(7_500..=9_500), Fault::Hold(agent, Place::Store));
+                self.push(heard, 9_000, Fault::Hold(agent, Place::Store));
+                let at = heard.plus(random.random_range(6_500..=7_500));
+                let close = |room: u64| Order { at, scheduler, what: What::Close { room } };
+                self.orders.extend((0..self.rooms).map(close));
             }
             _ => {}
         }
