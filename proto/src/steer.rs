@@ -80,4 +80,11 @@ impl Report {
         }
         self.steering = Some(steering);
     }
+
+    /// Reads it so if the store has a later plan for the node than the report does.
+    pub fn steer_by_later(&mut self, stored: Option<Steering>) {
+        if let Some(steering) = stored.filter(|stored| stored.plan > self.plan()) {
+            self.steer(steering);
+        }
+    }
 }

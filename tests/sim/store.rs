@@ -318,9 +318,7 @@ impl Store {
         };
         let reported = |report: &Report| {
             let mut report = report.clone();
-            if let Some(wanted) = self.steering(&report.node, now).filter(|wanted| wanted.plan > report.plan()) {
-                report.steer(wanted);
-            }
+            report.steer_by_later(self.steering(&report.node, now));
             Event::Reported(Box::new(report))
         };
         let reports = self.reports.values().map(reported);

@@ -314,9 +314,7 @@ impl Store for EmbeddedStore {
         events.extend(last.map(|last| {
             let mut report = last.report.clone();
             let wanted = state.buckets[usize::from(report.node.bucket())].steering(&report.node, now);
-            if let Some(steering) = wanted.filter(|wanted| wanted.plan > report.plan()) {
-                report.steer(steering);
-            }
+            report.steer_by_later(wanted);
             Event::Reported(Box::new(report))
         }));
         let (watcher, receiver) = mpsc::channel(events.len() + WATCH_CAPACITY);

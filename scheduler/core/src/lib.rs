@@ -34,5 +34,6 @@ pub mod size;
 pub mod stuck;
 pub mod time;
 pub mod trust;
+pub mod urging;
 pub mod view;
 pub mod watch;

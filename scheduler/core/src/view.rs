@@ -32,8 +32,6 @@ const MOST_ORPHANS: usize = 10_000;
 /// [`crate::time::EXPECT_MS`] has, so that this is enough for thousands of grants a second.
 const STEPS_PER_TICK: usize = 10_000;
 
-const ALL_BUCKETS: [u8; BUCKETS as usize] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-
 /// All that a scheduler knows.
 #[derive(Debug, Clone)]
 pub struct View {
@@ -92,7 +90,7 @@ impl View {
 
     /// A watch has begun: events come from `now` on.
     pub fn listen(&mut self, now: Millis) {
-        self.listen_to(&ALL_BUCKETS, now);
+        self.listen_to(&Vec::from_iter(0..BUCKETS), now);
     }
 
     /// A watch of these buckets has begun. Of a part of the store that is silent nothing is concluded, and what is known of

@@ -7,9 +7,9 @@ use roost_proto::id::RoomKey;
 use roost_proto::room::{ClaimState, RoomView};
 use roost_scheduler_core::close::{Fate, Generation};
 use roost_scheduler_core::place::NoNode;
+use roost_scheduler_core::urging::Urging;
 
-use super::Scheduler;
-use super::urging::Urging;
+use super::{Scheduler, URGING_PAUSE};
 use crate::error::no_node;
 
 impl Scheduler {
@@ -46,7 +46,7 @@ impl Scheduler {
                 let action = Action::CloseRoom { key: key.clone(), epoch: wanted.epoch };
                 self.command(&wanted.node, wanted.incarnation, action).await;
             }
-            Urging::pause().await;
+            tokio::time::sleep(URGING_PAUSE).await;
         }
     }
 

@@ -15,10 +15,10 @@ pub(crate) mod rebalance;
 pub(crate) mod relocate;
 pub(crate) mod rooms;
 mod steering;
-mod urging;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use roost_proto::error::{Code, Problem};
 use roost_proto::id::NamespaceId;
@@ -38,6 +38,8 @@ use crate::record::Recorder;
 
 /// How many lookups may wait for something at once; further ones are told to come again.
 const MOST_WAITING: usize = 4_096;
+/// Until the next look at whether a node has done what it is told again and again.
+const URGING_PAUSE: Duration = Duration::from_millis(20);
 
 /// One scheduler: what all its listeners and tasks share.
 #[derive(Debug)]

@@ -9,10 +9,10 @@ use roost_proto::room::RoomView;
 use roost_scheduler_core::relocation::{Order, Step, Ways, decide};
 use roost_scheduler_core::request::Request;
 use roost_scheduler_core::time::GRANT_TTL_MS;
+use roost_scheduler_core::urging::Urging;
 
-use super::Scheduler;
 use super::lookup::{Course, Next, Placed, Placement, SEED};
-use super::urging::Urging;
+use super::{Scheduler, URGING_PAUSE};
 use crate::error::{no_node, node_not_found, room_not_found, starting, store_unavailable};
 
 impl Scheduler {
@@ -80,7 +80,7 @@ impl Scheduler {
                 Some(room) if room.epoch > order.epoch => return Ok(None),
                 Some(_) => {}
             }
-            Urging::pause().await;
+            tokio::time::sleep(URGING_PAUSE).await;
         }
     }
 

@@ -5,21 +5,17 @@ use roost_proto::admin::NodeState;
 use roost_proto::command::{Action, Command};
 use roost_proto::id::RoomKey;
 use roost_proto::room::ClaimState;
-use roost_proto::time::Millis;
 use roost_scheduler_core::close::{Fate, Generation};
+use roost_scheduler_core::urging::Urging;
 
 use super::Scheduler;
 use crate::wire::Wire;
-
-const CLOSED_WITHIN_MS: u64 = 8_000;
-const TOLD_AGAIN_MS: u64 = 1_000;
 
 /// A room that is to be closed.
 #[derive(Debug)]
 pub(super) struct Closing {
     wanted: Generation,
-    began: Millis,
-    told: Option<Millis>,
+    urging: Urging,
     is_followed: bool,
     was_grace: bool,
 }
@@ -32,8 +28,8 @@ impl Scheduler {
         if self.view.node(&wanted.node).is_some_and(|holder| self.view.state(holder, now) == NodeState::Lost) {
             return;
         }
-        self.closings
-            .insert(room.clone(), Closing { wanted, began: now, told: None, is_followed: false, was_grace: false });
+        let closing = Closing { wanted, urging: Urging::new(now), is_followed: false, was_grace: false };
+        self.closings.insert(room.clone(), closing);
         self.tend_closings(wire);
     }
 
@@ -58,19 +54,19 @@ impl Scheduler {
                 return None;
             }
             (Fate::Goes, Some(current)) if current.state == ClaimState::Open && !closing.is_followed => {
-                closing = Closing { wanted: current, told: None, is_followed: true, ..closing };
+                closing = Closing { wanted: current, is_followed: true, ..closing };
+                closing.urging.turn();
             }
             (Fate::Goes, Some(_)) => return None,
             (Fate::Same, Some(_)) => {}
         }
-        if now.since(closing.began) >= CLOSED_WITHIN_MS {
+        if closing.urging.is_late(now) {
             return None;
         }
-        if closing.told.is_none_or(|told| now.since(told) >= TOLD_AGAIN_MS) {
+        if closing.urging.is_due(now) {
             let Generation { node, incarnation, epoch, .. } = closing.wanted.clone();
             let action = Action::CloseRoom { key: room.clone(), epoch };
             self.command(node, Command { v: WIRE_VERSION, incarnation, action }, wire);
-            closing.told = Some(now);
         }
         Some(closing)
     }

@@ -219,9 +219,7 @@ pub(super) fn reported(dropped: &DroppedReports, text: &str, news: Option<Steeri
     };
     let mut report: Report = serde_json::from_str(text).map_err(unreadable).ok()?;
     dropped.check(&report).ok()?;
-    if let Some(steering) = news.filter(|news| news.plan > report.plan()) {
-        report.steer(steering);
-    }
+    report.steer_by_later(news);
     Some(Event::Reported(Box::new(report)))
 }
 

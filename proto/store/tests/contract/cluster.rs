@@ -67,12 +67,8 @@ async fn a_slot_that_moves_is_a_new_run_for_its_bucket_only() {
 async fn while_a_master_fails_over_the_buckets_of_the_others_go_on() {
     let mut cluster = Cluster::start(1).await;
     let store = cluster.store();
-    let rooms: Vec<RoomKey> = (0..100).map(|number| room(&format!("room-{number}"))).collect();
-    let mut owners = Vec::new();
-    for room in &rooms {
-        owners.push(Cluster::owner(&cluster.slot(room).await));
-    }
-    let of = |wanted: bool| rooms.iter().zip(&owners).find(|(_, owner)| (**owner == 0) == wanted).unwrap().0;
+    let rooms = cluster.rooms().await;
+    let of = |wanted: bool| &rooms.iter().find(|(_, owner)| (*owner == 0) == wanted).unwrap().0;
     let (lost, other) = (of(true), of(false));
     let claim = grant_and_open(&*store, lost, "fra-1", 1).await;
     let kept = grant(&*store, other, "fra-1", 1).await;
@@ -115,12 +111,8 @@ async fn while_a_master_fails_over_the_buckets_of_the_others_go_on() {
 async fn while_a_master_is_dead_the_buckets_of_the_others_are_watched() {
     let mut cluster = Cluster::start(0).await;
     let store = cluster.store();
-    let rooms: Vec<RoomKey> = (0..100).map(|number| room(&format!("room-{number}"))).collect();
-    let mut owners = Vec::new();
-    for room in &rooms {
-        owners.push(Cluster::owner(&cluster.slot(room).await));
-    }
-    let of = |wanted: bool| rooms.iter().zip(&owners).find(|(_, owner)| (**owner == 0) == wanted).unwrap().0;
+    let rooms = cluster.rooms().await;
+    let of = |wanted: bool| &rooms.iter().find(|(_, owner)| (*owner == 0) == wanted).unwrap().0;
     let (lost, other) = (of(true), of(false));
     let claim = grant_and_open(&*store, other, "fra-1", 1).await;
     let (buckets, mut events) = store.watch_some().await.unwrap();
@@ -129,7 +121,7 @@ async fn while_a_master_is_dead_the_buckets_of_the_others_are_watched() {
     cluster.servers[0].kill();
     ended(&mut events).await;
     let (buckets, mut events) = store.watch_some().await.unwrap();
-    for (room, owner) in rooms.iter().zip(&owners) {
+    for (room, owner) in &rooms {
         assert_eq!(buckets.contains(&room.bucket()), *owner != 0, "{room}");
     }
     let seen = next(&mut events).await;
@@ -217,6 +209,17 @@ impl Cluster {
             .await;
         }
         cluster
+    }
+
+    /// Rooms of all its masters, each with the number of its own.
+    async fn rooms(&self) -> Vec<(RoomKey, usize)> {
+        let mut rooms = Vec::new();
+        for number in 0..100 {
+            let room = room(&format!("room-{number}"));
+            let owner = Self::owner(&self.slot(&room).await);
+            rooms.push((room, owner));
+        }
+        rooms
     }
 
     pub(crate) fn url(&self) -> String {
